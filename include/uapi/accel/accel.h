@@ -1,0 +1,404 @@
+/* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
+/*
+ * Compute accelerators: the interface that every device of the subsystem has.
+ *
+ * Two character devices a device: accel/accelN computes, accel/accel_controlN
+ * is monitored. Everything here works on the compute node; the control node
+ * takes ACCEL_IOCTL_INFO and nothing else.
+ *
+ * Rules for every structure:
+ *  - it may grow at its end. The size in the ioctl number is its version: a
+ *    shorter one is read as if followed by zeroes, a longer one is taken when
+ *    what the kernel does not know is zero (else E2BIG);
+ *  - "reserved" must be zero and "flags" must hold known bits, else EINVAL;
+ *  - pointers travel as __u64, 32-bit and 64-bit programs share one layout;
+ *  - handles belong to the open file that made them, 0 is never a handle.
+ *
+ * Errors that every call may give: ENODEV the device is gone (for ever: close
+ * the file), EFAULT a pointer cannot be read or written, ENOTTY the ioctl does
+ * not exist here. Others are listed with each call.
+ */
+#ifndef _UAPI_ACCEL_ACCEL_H
+#define _UAPI_ACCEL_ACCEL_H
+
+#include <linux/ioctl.h>
+#include <linux/types.h>
+
+#define ACCEL_IOCTL_TYPE		0xc1
+/* Numbers below ACCEL_NR_DRIVER are common, up to ACCEL_NR_END the driver's. */
+#define ACCEL_NR_DRIVER			0x40
+#define ACCEL_NR_END			0xa0
+
+#define ACCEL_NR_INFO			0x00
+#define ACCEL_NR_BUFFER_CREATE		0x01
+#define ACCEL_NR_BUFFER_MMAP		0x02
+#define ACCEL_NR_BUFFER_DESTROY		0x03
+#define ACCEL_NR_TIMELINE_CREATE	0x04
+#define ACCEL_NR_TIMELINE_DESTROY	0x05
+#define ACCEL_NR_TIMELINE_WAIT		0x06
+#define ACCEL_NR_TIMELINE_EVENTFD	0x07
+
+/**
+ * enum accel_info_query - what ACCEL_IOCTL_INFO can be asked
+ * @ACCEL_INFO_QUERIES: struct accel_info_queries; @index counts the queries
+ *	that this device answers, from 0, in ascending order of query
+ * @ACCEL_INFO_IDENTITY: struct accel_info_identity
+ * @ACCEL_INFO_STATE: struct accel_info_state
+ * @ACCEL_INFO_MEMORY: struct accel_info_memory; @index counts the memories,
+ *	0 is the host memory of buffers, the rest the device's own
+ * @ACCEL_INFO_OPENS: struct accel_info_opens
+ */
+enum accel_info_query {
+	ACCEL_INFO_QUERIES	= 0,
+	ACCEL_INFO_IDENTITY	= 1,
+	ACCEL_INFO_STATE	= 2,
+	ACCEL_INFO_MEMORY	= 3,
+	ACCEL_INFO_OPENS	= 4,
+};
+
+/**
+ * struct accel_info - argument of ACCEL_IOCTL_INFO
+ * @query: in, enum accel_info_query
+ * @index: in, which one of several; 0 where the query has only one
+ * @size: in, bytes at @ptr; out, bytes of the answer that this kernel knows.
+ *	The lesser of the two is written, the rest up to @size in is zeroed
+ * @flags: in, 0
+ * @ptr: in, where the answer goes
+ *
+ * Errors: EOPNOTSUPP unknown @query; ENODATA this device has no such thing, or
+ * not that many (@index); EINVAL @flags, @index where there is but one, or
+ * @size 0 or above 64 KiB.
+ */
+struct accel_info {
+	__u32 query;
+	__u32 index;
+	__u32 size;
+	__u32 flags;
+	__u64 ptr;
+};
+
+/**
+ * struct accel_info_queries - one query that the device answers
+ * @query: enum accel_info_query
+ * @size: bytes of its answer
+ * @count: valid indices: 0 to @count - 1
+ * @flags: 0
+ * @name: its name, lower case, ends with NUL
+ */
+struct accel_info_queries {
+	__u32 query;
+	__u32 size;
+	__u32 count;
+	__u32 flags;
+	char name[32];
+};
+
+/**
+ * enum accel_function - what kind of function of its parent the device is
+ * @ACCEL_FUNCTION_PF: a physical function, or the whole of a device
+ * @ACCEL_FUNCTION_VF: a virtual function (SR-IOV)
+ * @ACCEL_FUNCTION_PARTITION: one of several that share a function
+ */
+enum accel_function {
+	ACCEL_FUNCTION_PF		= 0,
+	ACCEL_FUNCTION_VF		= 1,
+	ACCEL_FUNCTION_PARTITION	= 2,
+};
+
+/**
+ * enum accel_class - what the device is for
+ * @ACCEL_CLASS_OTHER: none of the others
+ * @ACCEL_CLASS_NPU: neural networks
+ * @ACCEL_CLASS_DSP: signal processing
+ * @ACCEL_CLASS_FPGA: programmable logic
+ * @ACCEL_CLASS_CRYPTO: ciphers, hashes, compression
+ * @ACCEL_CLASS_VIRTUAL: no hardware
+ */
+enum accel_class {
+	ACCEL_CLASS_OTHER	= 0,
+	ACCEL_CLASS_NPU		= 1,
+	ACCEL_CLASS_DSP		= 2,
+	ACCEL_CLASS_FPGA	= 3,
+	ACCEL_CLASS_CRYPTO	= 4,
+	ACCEL_CLASS_VIRTUAL	= 5,
+};
+
+/* accel_info_identity.flags */
+#define ACCEL_IDENTITY_PCI		(1U << 0)	/* @pci_* are valid */
+#define ACCEL_IDENTITY_NUMA		(1U << 1)	/* @numa_node is valid */
+
+/**
+ * struct accel_info_identity - who this is; constant as long as it exists
+ * @number: N of accelN and accel_controlN. Not stable across boots: @parent is
+ * @function_index: which of its parent's accelerators, from 0
+ * @function: enum accel_function
+ * @device_class: enum accel_class
+ * @flags: ACCEL_IDENTITY_*
+ * @numa_node: node the device is near to
+ * @uapi_major: incompatible changes of the driver's own ioctls
+ * @uapi_minor: compatible additions
+ * @max_contexts: most open compute files, 0 for no limit of the device's
+ * @max_address_spaces: address spaces of the device's, 0 when it has none
+ * @pci_vendor: PCI vendor id
+ * @pci_device: PCI device id
+ * @pci_subvendor: PCI subsystem vendor id
+ * @pci_subdevice: PCI subsystem id
+ * @uapi_name: the driver's ioctls are those of include/uapi/accel/@uapi_name.h
+ * @driver: name of the kernel driver that the parent is bound to
+ * @bus: bus of the parent ("pci", "platform", "faux" ...)
+ * @parent: name of the parent on its bus ("0000:00:03.0"); its place in sysfs
+ *	is /sys/bus/@bus/devices/@parent
+ */
+struct accel_info_identity {
+	__u32 number;
+	__u32 function_index;
+	__u32 function;
+	__u32 device_class;
+	__u32 flags;
+	__s32 numa_node;
+	__u32 uapi_major;
+	__u32 uapi_minor;
+	__u32 max_contexts;
+	__u32 max_address_spaces;
+	__u16 pci_vendor;
+	__u16 pci_device;
+	__u16 pci_subvendor;
+	__u16 pci_subdevice;
+	char uapi_name[32];
+	char driver[32];
+	char bus[16];
+	char parent[64];
+};
+
+/**
+ * enum accel_state - what the device can do now
+ * @ACCEL_STATE_OPERATIONAL: compute
+ * @ACCEL_STATE_RESETTING: nothing, for a moment
+ * @ACCEL_STATE_NEEDS_RESET: nothing until it is reset
+ * @ACCEL_STATE_MALFUNCTION: nothing, a reset did not help
+ * @ACCEL_STATE_SUSPENDED: asleep
+ */
+enum accel_state {
+	ACCEL_STATE_OPERATIONAL	= 0,
+	ACCEL_STATE_RESETTING	= 1,
+	ACCEL_STATE_NEEDS_RESET	= 2,
+	ACCEL_STATE_MALFUNCTION	= 3,
+	ACCEL_STATE_SUSPENDED	= 4,
+};
+
+/**
+ * struct accel_info_state - how the device is
+ * @state: enum accel_state
+ * @flags: 0
+ * @since_ns: CLOCK_MONOTONIC when it came into @state
+ * @registered_ns: CLOCK_MONOTONIC when the driver registered it
+ */
+struct accel_info_state {
+	__u32 state;
+	__u32 flags;
+	__u64 since_ns;
+	__u64 registered_ns;
+};
+
+/**
+ * enum accel_memory_kind - where a memory is
+ * @ACCEL_MEMORY_HOST: the host's pages, taken as needed; it has no size of its own
+ * @ACCEL_MEMORY_DEVICE: on the device
+ */
+enum accel_memory_kind {
+	ACCEL_MEMORY_HOST	= 0,
+	ACCEL_MEMORY_DEVICE	= 1,
+};
+
+/* accel_info_memory.flags */
+#define ACCEL_MEMORY_TOTAL		(1U << 0)	/* @total is valid */
+#define ACCEL_MEMORY_USED		(1U << 1)	/* @used is valid */
+
+/**
+ * struct accel_info_memory - one memory that the device works on
+ * @kind: enum accel_memory_kind
+ * @flags: ACCEL_MEMORY_*
+ * @total: bytes that there are
+ * @used: bytes in use now, by all users
+ */
+struct accel_info_memory {
+	__u32 kind;
+	__u32 flags;
+	__u64 total;
+	__u64 used;
+};
+
+/**
+ * struct accel_info_opens - how the nodes are used
+ * @compute_total: opens of the compute node that succeeded since registration
+ * @compute_now: compute files that are open
+ * @control_now: control files that are open
+ * @control_total: opens of the control node that succeeded since registration
+ */
+struct accel_info_opens {
+	__u64 compute_total;
+	__u32 compute_now;
+	__u32 control_now;
+	__u64 control_total;
+};
+
+/**
+ * struct accel_buffer_create - argument of ACCEL_IOCTL_BUFFER_CREATE
+ * @size: in, bytes, 1 to ACCEL_BUFFER_SIZE_MAX; out, rounded up to whole pages
+ * @flags: in, 0
+ * @handle: out, of this file
+ *
+ * Makes a buffer of zeroed host pages, charged to the caller's memory cgroup.
+ * If the answer cannot be written (EFAULT) the buffer is destroyed again.
+ *
+ * Errors: EINVAL @size or @flags; ENOMEM no memory, or the cgroup's limit;
+ * ENOSPC ACCEL_HANDLES_MAX objects exist, or no mmap offset is left.
+ */
+struct accel_buffer_create {
+	__u64 size;
+	__u32 flags;
+	__u32 handle;
+};
+
+#define ACCEL_BUFFER_SIZE_MAX		(1ULL << 32)
+/* Buffers of one file, and likewise its timelines. */
+#define ACCEL_HANDLES_MAX		65536
+
+/**
+ * struct accel_buffer_mmap - argument of ACCEL_IOCTL_BUFFER_MMAP
+ * @handle: in
+ * @flags: in, 0
+ * @offset: out, what mmap() takes as its offset on this file; below 2^44, so
+ *	that 32-bit programs reach it. Parts may be mapped: @offset + part
+ * @size: out, bytes of the buffer
+ *
+ * Mappings are shared (MAP_PRIVATE: EINVAL) and never executable (EACCES). One
+ * keeps the buffer alive when the handle is destroyed; when the device goes,
+ * touching it is SIGBUS. The pages cannot be pinned: direct I/O from or to
+ * them is EFAULT.
+ *
+ * Errors: ENOENT no such @handle; EINVAL @flags.
+ */
+struct accel_buffer_mmap {
+	__u32 handle;
+	__u32 flags;
+	__u64 offset;
+	__u64 size;
+};
+
+/**
+ * struct accel_handle - argument of the ioctls that destroy
+ * @handle: in
+ * @flags: in, 0
+ *
+ * The handle goes at once, what it named when nothing uses it any more: jobs
+ * and mappings keep theirs.
+ *
+ * Errors: ENOENT no such @handle of that kind; EINVAL @flags.
+ */
+struct accel_handle {
+	__u32 handle;
+	__u32 flags;
+};
+
+/**
+ * struct accel_timeline_create - argument of ACCEL_IOCTL_TIMELINE_CREATE
+ * @flags: in, 0
+ * @handle: out, of this file
+ *
+ * A timeline is a 64-bit count of jobs, at first 0. Each job that is submitted
+ * to it is given the next point; its value is the greatest point up to which
+ * every job has ended.
+ *
+ * Errors: EINVAL @flags; ENOMEM; ENOSPC ACCEL_HANDLES_MAX timelines exist.
+ */
+struct accel_timeline_create {
+	__u32 flags;
+	__u32 handle;
+};
+
+/**
+ * struct accel_timeline_wait - argument of ACCEL_IOCTL_TIMELINE_WAIT
+ * @handle: in
+ * @flags: in, 0
+ * @point: in, wait until the value is at least this
+ * @deadline_ns: in, CLOCK_MONOTONIC in nanoseconds; in the past (0): do not
+ *	sleep; the greatest __s64: wait without limit
+ * @value: out, the timeline's value
+ * @status: out, 0, or the negative errno of the first job at or before @point
+ *	that failed: ECANCELED it was dropped, EIO the device failed, ETIMEDOUT
+ *	it took too long; or what the driver documents
+ * @reserved: 0
+ *
+ * Points that no job has been given yet may be waited for. A file polls as
+ * readable when a timeline of its has a value that no TIMELINE_WAIT has
+ * returned yet.
+ *
+ * Errors: ENOENT no such @handle; EINVAL @flags, @reserved or @deadline_ns
+ * below 0; ETIME the deadline passed; EINTR, or restarted, by a signal (the
+ * deadline does not move). ENODEV wakes every waiter.
+ */
+struct accel_timeline_wait {
+	__u32 handle;
+	__u32 flags;
+	__u64 point;
+	__s64 deadline_ns;
+	__u64 value;
+	__s32 status;
+	__u32 reserved;
+};
+
+/**
+ * struct accel_timeline_eventfd - argument of ACCEL_IOCTL_TIMELINE_EVENTFD
+ * @handle: in
+ * @flags: in, 0
+ * @point: in
+ * @eventfd: in, a file descriptor of eventfd(2)
+ * @reserved: 0
+ *
+ * Adds 1 to the eventfd once, when the value reaches @point (at once when it
+ * has), or the device or the file goes; then forgets it. Destroying the
+ * timeline's handle does not.
+ *
+ * Errors: ENOENT no such @handle; EBADF no such file, EINVAL @eventfd is no
+ * eventfd, @flags or @reserved; ENOSPC ACCEL_EVENTFDS_MAX wait already.
+ */
+struct accel_timeline_eventfd {
+	__u32 handle;
+	__u32 flags;
+	__u64 point;
+	__s32 eventfd;
+	__u32 reserved;
+};
+
+/* Eventfds that wait on one timeline. */
+#define ACCEL_EVENTFDS_MAX		1024
+
+/*
+ * mmap offsets from 0 to below ACCEL_MMAP_BUFFERS are the driver's, from there
+ * to 2^44 those of buffers.
+ */
+#define ACCEL_MMAP_BUFFERS		(1ULL << 40)
+
+#define ACCEL_IOCTL_INFO \
+	_IOWR(ACCEL_IOCTL_TYPE, ACCEL_NR_INFO, struct accel_info)
+#define ACCEL_IOCTL_BUFFER_CREATE \
+	_IOWR(ACCEL_IOCTL_TYPE, ACCEL_NR_BUFFER_CREATE, \
+	      struct accel_buffer_create)
+#define ACCEL_IOCTL_BUFFER_MMAP \
+	_IOWR(ACCEL_IOCTL_TYPE, ACCEL_NR_BUFFER_MMAP, struct accel_buffer_mmap)
+#define ACCEL_IOCTL_BUFFER_DESTROY \
+	_IOW(ACCEL_IOCTL_TYPE, ACCEL_NR_BUFFER_DESTROY, struct accel_handle)
+#define ACCEL_IOCTL_TIMELINE_CREATE \
+	_IOWR(ACCEL_IOCTL_TYPE, ACCEL_NR_TIMELINE_CREATE, \
+	      struct accel_timeline_create)
+#define ACCEL_IOCTL_TIMELINE_DESTROY \
+	_IOW(ACCEL_IOCTL_TYPE, ACCEL_NR_TIMELINE_DESTROY, struct accel_handle)
+#define ACCEL_IOCTL_TIMELINE_WAIT \
+	_IOWR(ACCEL_IOCTL_TYPE, ACCEL_NR_TIMELINE_WAIT, \
+	      struct accel_timeline_wait)
+#define ACCEL_IOCTL_TIMELINE_EVENTFD \
+	_IOW(ACCEL_IOCTL_TYPE, ACCEL_NR_TIMELINE_EVENTFD, \
+	     struct accel_timeline_eventfd)
+
+#endif /* _UAPI_ACCEL_ACCEL_H */
