@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# Read by kbuild this says what to build; read by make it is the developer's
+# entry: 'make help' lists what there is.
+
+ifneq ($(KERNELRELEASE),)
+
+# The crate finds what was generated for it through this.
+export ACCEL_OBJ := $(abspath $(obj))
+accel-dir := $(src)
+include $(src)/bindings/kbuild.mk
+
+obj-m += accel.o
+accel-y := accel_core.o bindings/gate.o bindings/helpers.o bindings/exports.o
+obj-m += drivers/ samples/
+
+ccflags-y += -I$(src)/include/uapi -I$(obj)/bindings
+
+# Symbols carry a hash of all that layouts follow from, so that a driver that was
+# built against another core finds none of them, and is refused.
+accel-sources := $(wildcard $(src)/*.rs $(src)/bindings/*.rs $(src)/bindings/*.[ch] \
+		   $(src)/include/uapi/accel/accel.h)
+accel-hash := $(firstword $(shell cat $(accel-sources) \
+		$(objtree)/include/config/auto.conf \
+		$(objtree)/include/config/kernel.release | sha256sum))
+
+RUSTFLAGS_accel_core.o := --emit=metadata=$(obj)/libaccel.rmeta \
+			  -Cmetadata=$(accel-hash)
+
+$(obj)/accel_core.o: $(obj)/bindings/uapi_generated.rs \
+		     $(obj)/bindings/helpers_generated.rs
+
+$(obj)/bindings/uapi_generated.rs: $(src)/include/uapi/accel/accel.h FORCE
+	$(call if_changed,accel_uapi)
+
+# What bindgen's clang does not know of gcc's flags, it does not need.
+quiet_cmd_accel_helpers = BINDGEN $@
+      cmd_accel_helpers = mkdir -p $(dir $@); $(BINDGEN) $< \
+	$(shell grep -Ev '^\#|^$$' $(srctree)/rust/bindgen_parameters) \
+	--rust-target 1.85 --use-core --ctypes-prefix ffi --no-layout-tests --no-debug '.*' \
+	--enable-function-attribute-detection --no-recursive-allowlist \
+	--allowlist-function 'accel_.*' --allowlist-type 'accel_gate' -o $@ -- \
+	$(filter-out -m% -f% --param% -W%, $(c_flags)) -w --target=$(accel-target) \
+	-fshort-wchar -funsigned-char -fms-extensions -fno-builtin -D__BINDGEN__ -DMODULE
+accel-target := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine)))-linux-gnu
+
+$(obj)/bindings/helpers_generated.rs: $(src)/bindings/helpers.h FORCE
+	$(call if_changed,accel_helpers)
+
+# Drivers may be linked to instances of other crates' generics that live here, and
+# to C helpers through what is inlined: all of them are exported.
+quiet_cmd_accel_exports = EXPORTS $@
+      cmd_accel_exports = $(NM) -p --defined-only $(filter %.o,$^) | \
+	awk '$$2 ~ /[TRDB]/ && $$3 ~ /^(_R|accel_)/ && $$3 !~ /__(pfx|cfi|odr_asan)|___module_init/ \
+		{ printf "ACCEL_EXPORT(%s)\n", $$3 }' | sort -u > $@
+
+$(obj)/bindings/exports_generated.h: $(obj)/accel_core.o $(obj)/bindings/gate.o \
+				     $(obj)/bindings/helpers.o FORCE
+	$(call if_changed,accel_exports)
+
+$(obj)/bindings/exports.o: $(obj)/bindings/exports_generated.h
+
+targets += bindings/uapi_generated.rs bindings/helpers_generated.rs \
+	   bindings/exports_generated.h
+clean-files := libaccel.rmeta
+
+# Drivers are compiled against the core's metadata.
+$(obj)/drivers $(obj)/samples: | $(obj)/accel.o
+
+else
+
+.DEFAULT_GOAL := help
+
+# As the user wrote them: a $ in RUN is the guest's shell's, not make's.
+override RUN := $(value RUN)
+override PUT := $(value PUT)
+export RUN PUT T FLAVOUR DIR
+
+dev := @sh tools/dev/bootstrap.sh
+
+## run: set everything up, boot a guest, run a real job on the accelerator
+run:
+	$(dev) run
+
+## test [T=pattern] [FLAVOUR=…]: all tests of host and guest, or those that fit
+test:
+	$(dev) test
+
+## test-all: the tests on every kernel flavour
+test-all:
+	$(dev) test --all
+
+## shell [FLAVOUR=…]: an interactive guest with devices, modules and tools
+shell:
+	$(dev) shell
+
+## vm RUN='command' [PUT='files'] [FLAVOUR=…]: run one command in a guest
+vm:
+	$(dev) vm
+
+## modules [FLAVOUR=…]: build the modules
+## modules DIR=folder [FLAVOUR=…]: build somebody's driver against them, where it is
+## modules KDIR=kernel [MO=folder]: build the modules for any prepared kernel
+ifeq ($(KDIR),)
+modules:
+	$(dev) modules
+else
+modules:
+	$(MAKE) -C $(KDIR) M=$(CURDIR) $(if $(MO),MO=$(abspath $(MO))) modules
+endif
+
+## check: formats, lints, documentation, rules
+check:
+	$(dev) check
+
+## format: rewrite files as the formatters want them
+format:
+	$(dev) format
+
+## bench: measure against peers, in instructions
+bench:
+	$(dev) bench
+
+## clean: remove the build outputs; with CACHE=1 the whole cache too
+ifeq ($(CACHE),)
+clean:
+	$(dev) clean
+else
+clean: distclean
+endif
+
+## distclean: remove the cache with everything in it
+distclean:
+	$(dev) remove-cache
+
+help:
+	@echo 'Targets:'
+	@sed -n 's/^## /  /p' Makefile
+	@echo
+	@echo 'FLAVOUR= is cloud (the default) or amd64. The cache is $${ACCEL_CACHE:-~/.cache/accel}.'
+
+.PHONY: run test test-all shell vm modules check format bench clean distclean help
+
+endif

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A subsystem for compute accelerators.
+//!
+//! A driver calls [`register`] from its probe, and its device appears to user space as two
+//! character devices: `/dev/accel/accelN` for computing and `/dev/accel/accel_controlN` for
+//! monitoring. The core serves what all have in common: numbers, files, ioctls and their copying,
+//! buffers and mappings, jobs that complete later, information; and it takes all down again when
+//! the device goes, whatever user space is doing. The hardware stays the driver's own.
+//!
+//! This crate is what drivers import. `samples/accel_null.rs` is the smallest driver;
+//! `Documentation/driver-guide.rst` leads through it.
+//!
+//! # Rooms
+//!
+//! | file | what belongs there |
+//! | --- | --- |
+//! | `accel_device.rs` | the life of a device, from registration to its end |
+//! | `accel_minor.rs` | numbers, and how `open` finds a device |
+//! | `accel_file.rs` | an open file and its handles |
+//! | `accel_ioctl.rs` | copying arguments in and out, and dispatch |
+//! | `accel_info.rs` | what both nodes can tell |
+//! | `accel_job.rs` | timelines: everything that completes later |
+//! | `accel_mm.rs` | buffers and their mappings |
+//! | `accel_queue.rs` | work for one engine, fair between files |
+//! | `bindings/` | C interfaces and the boundary to drivers; the only room with `unsafe` |
+//!
+//! # Lock order
+//!
+//! Outer to inner; what is not listed is a leaf. No lock is held while a driver is called, nor
+//! while user memory is touched.
+//!
+//! 1. the gate of a device (shared by operations, exclusive for unregister)
+//! 2. `mmap_lock`: faults and `mmap` enter the gate with it held, so nothing inside the gate may
+//!    touch user memory
+//! 3. [`minor`]'s registry; a device's list of files; a device's nodes
+//! 4. a file's handle trees
+//! 5. a timeline
+//! 6. an eventfd; a wait queue
+
+// Names in the tree are those that files of this subsystem have in the kernel's.
+#[path = "bindings/mod.rs"]
+mod bindings;
+#[path = "accel_device.rs"]
+mod device;
+#[path = "accel_file.rs"]
+mod file;
+#[path = "accel_info.rs"]
+mod info;
+#[path = "accel_ioctl.rs"]
+mod ioctl;
+#[path = "accel_job.rs"]
+mod job;
+#[path = "accel_minor.rs"]
+mod minor;
+#[path = "accel_mm.rs"]
+mod mm;
+#[path = "accel_queue.rs"]
+mod queue;
+
+use kernel::prelude::*;
+
+pub use bindings::{
+    dma::Staging,
+    errno,
+    ioctl::{
+        ioctl,
+        In,
+        Ioctl,
+        IoctlEntry,
+        Out, //
+    },
+    ops::{
+        Call,
+        Driver,
+        Lent, //
+    },
+    parent::{
+        pci_vendor,
+        Faux,
+        Parent, //
+    },
+    registration::register,
+    uapi, //
+};
+pub use device::{
+    Class,
+    Description,
+    Interrupts,
+    Options, //
+};
+pub use job::{
+    Job,
+    Timeline, //
+};
+pub use mm::{
+    Buffer,
+    Region, //
+};
+pub use queue::{
+    FairQueue,
+    Lane,
+    LaneId, //
+};
+
+module! {
+    type: Subsystem,
+    name: "accel",
+    authors: ["The accel authors"],
+    description: "Subsystem for compute accelerators",
+    license: "GPL",
+}
+
+struct Subsystem {
+    _registry: minor::Registered,
+}
+
+impl kernel::Module for Subsystem {
+    fn init(_module: &'static ThisModule) -> Result<Self> {
+        Ok(Self {
+            _registry: minor::Registered::new()?,
+        })
+    }
+}

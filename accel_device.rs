@@ -1,0 +1,437 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The life of a device.
+//!
+//! ```text
+//!        register (probe)                          the parent is unbound
+//!             │                                              │
+//!  data made ─┴─ interrupts ─ nodes ─── operational ─── close the gate, wake all who wait
+//!                                                       nodes and attributes go
+//!                                                       drain the gate
+//!                                                       unmap what user space has mapped
+//!                                                       close contexts
+//!                                                       stop interrupts, then DMA
+//!                                                       drop the driver's data
+//!                                                            │
+//!                                            open files hold what is left: ENODEV for ever
+//! ```
+//!
+//! Unregistering takes no longer than the longest operation inside the gate, whatever user space
+//! does: inside nothing waits for user memory or without limit, and waiters sleep outside. Waiters
+//! are woken before nodes and attributes go, because removing those waits for who is in them.
+//!
+//! What a [`Device`] holds after that is the core's alone: no pointer into the driver's module is
+//! left, so that the module can go while files are open and memory is mapped. The number stays
+//! taken until the last file is closed.
+
+use crate::{
+    bindings::{
+        node::Inode,
+        parent::{
+            self,
+            Awake,
+            Hardware, //
+        },
+        slot::Slot,
+        uapi,
+        wait::now_ns, //
+    },
+    file::{
+        File,
+        Node, //
+    },
+    ioctl::Layout,
+    minor::{
+        self,
+        Nodes,
+        Number, //
+    },
+    mm::{
+        Buffer,
+        HostUsage, //
+    },
+};
+use kernel::{
+    device,
+    new_mutex,
+    prelude::*,
+    sync::{
+        aref::ARef,
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Arc,
+        Mutex, //
+    }, //
+};
+
+/// How long the gate is drained before the log says what holds it, in milliseconds.
+const DRAIN_WARN_MS: usize = 5000;
+
+/// What a device is for, `enum accel_class`.
+#[derive(Clone, Copy)]
+#[repr(u32)]
+pub enum Class {
+    /// None of the others.
+    Other = uapi::ACCEL_CLASS_OTHER,
+    /// Neural networks.
+    Npu = uapi::ACCEL_CLASS_NPU,
+    /// Signal processing.
+    Dsp = uapi::ACCEL_CLASS_DSP,
+    /// Programmable logic.
+    Fpga = uapi::ACCEL_CLASS_FPGA,
+    /// Ciphers, hashes, compression.
+    Crypto = uapi::ACCEL_CLASS_CRYPTO,
+    /// No hardware.
+    Virtual = uapi::ACCEL_CLASS_VIRTUAL,
+}
+
+/// Message-signalled interrupts (MSI or MSI-X) that a driver wants.
+#[derive(Clone, Copy)]
+pub struct Interrupts {
+    /// Without as many the registration fails with `ENOSPC`. At least 1.
+    pub min: u32,
+    /// More are not asked for.
+    pub max: u32,
+}
+
+/// What a driver says about all its devices.
+#[derive(Clone, Copy)]
+pub struct Description {
+    /// The ioctls are those of `include/uapi/accel/NAME.h`. At most 31 bytes, ASCII.
+    pub uapi_name: &'static str,
+    /// Grows with incompatible changes of those ioctls.
+    pub uapi_major: u32,
+    /// Grows with compatible additions.
+    pub uapi_minor: u32,
+    /// What the devices are for.
+    pub class: Class,
+    /// Most compute files open at a time, one more is `EBUSY`; 0 for no limit.
+    pub max_contexts: u32,
+    /// Most address spaces of the device's own; 0 when it has none.
+    pub max_address_spaces: u32,
+    /// Bits of the addresses that the device can access by DMA; `None` when it does no DMA.
+    pub dma_bits: Option<u32>,
+    /// Interrupts that [`crate::Driver::interrupt`] handles.
+    pub interrupts: Option<Interrupts>,
+}
+
+impl Description {
+    /// A device without hardware: no DMA, no interrupts, no limits. For use with `..`.
+    pub const VIRTUAL: Self = Self {
+        uapi_name: "",
+        uapi_major: 1,
+        uapi_minor: 0,
+        class: Class::Virtual,
+        max_contexts: 0,
+        max_address_spaces: 0,
+        dma_bits: None,
+        interrupts: None,
+    };
+}
+
+/// What probe says about one device.
+#[derive(Clone, Copy, Default)]
+pub struct Options {
+    /// It shares its parent's function with others, as a partition.
+    pub partition: bool,
+    /// Bytes of the memory that is on the device, if there is any.
+    pub memory: Option<u64>,
+}
+
+/// Counts of one node's files.
+pub(crate) struct Opens {
+    total: Atomic<u64>,
+    now: Atomic<u32>,
+}
+
+impl Opens {
+    fn new() -> Self {
+        Self {
+            total: Atomic::new(0),
+            now: Atomic::new(0),
+        }
+    }
+
+    /// Files opened so far.
+    pub(crate) fn total(&self) -> u64 {
+        self.total.load(Relaxed)
+    }
+
+    /// Files open now.
+    pub(crate) fn now(&self) -> u32 {
+        self.now.load(Relaxed)
+    }
+}
+
+/// A device, from registration until nothing refers to it any more.
+#[pin_data]
+pub(crate) struct Device {
+    identity: uapi::accel_info_identity,
+    registered_ns: u64,
+    memory: Option<u64>,
+    max_contexts: u32,
+    host: Arc<HostUsage>,
+    ioctls: KVec<Layout>,
+    opens: [Opens; 2],
+    inode: Inode,
+    #[pin]
+    slot: Slot,
+    /// Files that are open. Each knows its position.
+    #[pin]
+    files: Mutex<KVVec<Arc<File>>>,
+    #[pin]
+    nodes: Mutex<Option<Nodes>>,
+    parent: ARef<device::Device>,
+    /// Given back last.
+    number: Number,
+}
+
+impl Device {
+    pub(crate) fn new(
+        dev: &device::Device,
+        about: &Description,
+        options: Options,
+        ioctls: KVec<Layout>,
+        slot: impl PinInit<Slot, Error>,
+    ) -> Result<Arc<Self>> {
+        let number = Number::take()?;
+        let mut identity = parent::identity(dev);
+
+        identity.number = number.get();
+        identity.function_index = minor::siblings(dev);
+        if options.partition {
+            identity.function = uapi::ACCEL_FUNCTION_PARTITION;
+        }
+        identity.device_class = about.class as u32;
+        identity.uapi_major = about.uapi_major;
+        identity.uapi_minor = about.uapi_minor;
+        identity.max_contexts = about.max_contexts;
+        identity.max_address_spaces = about.max_address_spaces;
+        copy_name(&mut identity.uapi_name, about.uapi_name);
+
+        let device = Arc::pin_init(
+            try_pin_init!(Self {
+                identity,
+                registered_ns: now_ns(),
+                memory: options.memory,
+                max_contexts: about.max_contexts,
+                host: Arc::new(HostUsage::new(), GFP_KERNEL)?,
+                ioctls,
+                opens: [Opens::new(), Opens::new()],
+                inode: Inode::new()?,
+                slot <- slot,
+                files <- new_mutex!(KVVec::new(), "accel_files"),
+                nodes <- new_mutex!(None, "accel_nodes"),
+                parent: dev.into(),
+                number,
+            }? Error),
+            GFP_KERNEL,
+        )?;
+        Ok(device)
+    }
+
+    /// Makes the nodes: user space can use the device from here on.
+    pub(crate) fn publish(self: &Arc<Self>, dev: &device::Device) -> Result {
+        let nodes = minor::publish(self)?;
+
+        *self.nodes.lock() = Some(nodes);
+        dev_info!(
+            dev,
+            "accelerator registered as accel{}\n",
+            self.identity.number
+        );
+        Ok(())
+    }
+
+    /// Ends all that the driver has given, in the order that the module's text says.
+    pub(crate) fn unregister(&self, hardware: &Hardware) {
+        let _awake = Awake::new(&self.parent);
+        let Some(mut closing) = self.slot.close() else {
+            return;
+        };
+
+        self.wake_all();
+        minor::unpublish(self);
+        let nodes = self.nodes.lock().take();
+        drop(nodes);
+
+        let drained = loop {
+            closing = match closing.drain(DRAIN_WARN_MS) {
+                Ok(drained) => break drained,
+                Err(closing) => closing,
+            };
+            closing.inside(|name, count| {
+                dev_warn!(
+                    self.parent,
+                    "accel{}: unregister waits for {} in '{}'\n",
+                    self.identity.number,
+                    count,
+                    name
+                );
+            });
+        };
+
+        self.inode.zap();
+        // Nobody adds a file any more, and none is released from here on but by its last reference.
+        let files = core::mem::take(&mut *self.files.lock());
+        for file in &files {
+            drained.close(file);
+            file.device_gone();
+        }
+        drained.stop_interrupts();
+        hardware.stop_dma();
+        drained.end();
+        // Not before the driver is gone: a file's last reference may be among these.
+        drop(files);
+    }
+
+    fn wake_all(&self) {
+        for file in self.files.lock().iter() {
+            file.wake();
+        }
+    }
+
+    /// Counts a file that is being opened, for as long as the result exists.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` when there are as many as the device takes.
+    pub(crate) fn count_open(self: &Arc<Self>, node: Node) -> Result<Opened> {
+        let opens = self.opens(node);
+        let before = opens.now.fetch_add(1, Relaxed);
+        let opened = Opened {
+            device: self.clone(),
+            node,
+        };
+
+        if node == Node::Compute && self.max_contexts != 0 && before >= self.max_contexts {
+            return Err(EBUSY);
+        }
+        Ok(opened)
+    }
+
+    /// Adds a file that has been opened.
+    pub(crate) fn add_file(&self, file: &Arc<File>) -> Result {
+        let mut files = self.files.lock();
+
+        file.set_position(files.len());
+        files.push(file.clone(), GFP_KERNEL)?;
+        drop(files);
+        self.opens(file.node()).total.fetch_add(1, Relaxed);
+        Ok(())
+    }
+
+    /// Removes a file that is being released, with a guard held.
+    pub(crate) fn remove_file(&self, file: &File) {
+        let removed = {
+            let mut files = self.files.lock();
+            let position = file.position();
+            let last = files.pop();
+
+            // The last one takes the place of the one that goes.
+            match (last, files.get_mut(position)) {
+                (Some(last), Some(place)) => {
+                    last.set_position(position);
+                    Some(core::mem::replace(place, last))
+                }
+                (last, _) => last,
+            }
+        };
+
+        drop(removed);
+    }
+
+    /// Makes a buffer, which is counted as the device's host memory.
+    pub(crate) fn new_buffer(&self, size: u64) -> Result<Arc<Buffer>> {
+        Buffer::new(size, &self.host)
+    }
+
+    /// N of accelN.
+    pub(crate) fn number(&self) -> u32 {
+        self.identity.number
+    }
+
+    pub(crate) fn number_taken(&self) -> &Number {
+        &self.number
+    }
+
+    /// The device that this is on. Perhaps not bound any more.
+    pub(crate) fn parent(&self) -> &device::Device {
+        &self.parent
+    }
+
+    #[inline]
+    pub(crate) fn slot(&self) -> &Slot {
+        &self.slot
+    }
+
+    pub(crate) fn inode(&self) -> &Inode {
+        &self.inode
+    }
+
+    /// What the driver's ioctls carry.
+    #[inline]
+    pub(crate) fn ioctls(&self) -> &[Layout] {
+        &self.ioctls
+    }
+
+    pub(crate) fn identity(&self) -> &uapi::accel_info_identity {
+        &self.identity
+    }
+
+    /// `CLOCK_MONOTONIC` of the registration, in nanoseconds.
+    pub(crate) fn registered_ns(&self) -> u64 {
+        self.registered_ns
+    }
+
+    /// Bytes of the memory on the device.
+    pub(crate) fn memory(&self) -> Option<u64> {
+        self.memory
+    }
+
+    pub(crate) fn host(&self) -> &HostUsage {
+        &self.host
+    }
+
+    pub(crate) fn opens(&self, node: Node) -> &Opens {
+        let [compute, control] = &self.opens;
+
+        match node {
+            Node::Compute => compute,
+            Node::Control => control,
+        }
+    }
+}
+
+/// A file that is counted as open.
+pub(crate) struct Opened {
+    device: Arc<Device>,
+    node: Node,
+}
+
+impl Opened {
+    #[inline]
+    pub(crate) fn device(&self) -> &Arc<Device> {
+        &self.device
+    }
+
+    #[inline]
+    pub(crate) fn node(&self) -> Node {
+        self.node
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.device.opens(self.node).now.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Copies as much of `name` as leaves room for a NUL.
+fn copy_name<const N: usize>(to: &mut [kernel::ffi::c_char; N], name: &str) {
+    for (to, from) in to.iter_mut().take(N - 1).zip(name.bytes()) {
+        *to = from as kernel::ffi::c_char;
+    }
+}

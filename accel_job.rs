@@ -1,0 +1,365 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Timelines: everything that completes later.
+//!
+//! A driver submits a job to a timeline of the file and gets a [`Job`], which has a point. Ending
+//! the job, or dropping it, is all that the driver does; the value of the timeline is the greatest
+//! point up to which every job has ended, so jobs may end in any order. Users sleep until a point,
+//! poll, or bind an eventfd to a point.
+//!
+//! # Life
+//!
+//! Timelines belong to the core: the file's handle, waiters and jobs refer to them, and they refer
+//! to nothing but the file's [`Watch`]. Waiters sleep outside of the gate and look, when they are
+//! woken, whether the device is going. A job that the driver never ends ends as `ECANCELED` when
+//! the driver's data or context is dropped, so no wait outlives the device or the file.
+//!
+//! # Locks
+//!
+//! A timeline's state is behind a spinlock that is held for a few instructions; eventfds are
+//! signalled and files woken after it. Jobs end in process context (an interrupt's thread, a call).
+
+use crate::bindings::{
+    errno::ECANCELED,
+    uapi,
+    wait::{
+        EventFd,
+        WaitQueue, //
+    }, //
+};
+use kernel::{
+    new_spinlock,
+    prelude::*,
+    rbtree::{
+        RBTree,
+        RBTreeNode, //
+    },
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Arc,
+        SpinLock, //
+    }, //
+};
+
+/// Where those wait who use one file, and how much of it they have not seen.
+#[pin_data]
+pub(crate) struct Watch {
+    #[pin]
+    queue: WaitQueue,
+    /// Timelines with a value that nobody has been told.
+    unseen: Atomic<i32>,
+}
+
+impl Watch {
+    pub(crate) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            queue <- WaitQueue::new(),
+            unseen: Atomic::new(0),
+        })
+    }
+
+    pub(crate) fn queue(&self) -> &WaitQueue {
+        &self.queue
+    }
+
+    /// Whether a timeline has a value that nobody has been told.
+    pub(crate) fn unseen(&self) -> bool {
+        self.unseen.load(Relaxed) > 0
+    }
+}
+
+/// The first job of a timeline that failed.
+#[derive(Clone, Copy)]
+struct Failure {
+    point: u64,
+    errno: i32,
+}
+
+struct State {
+    /// The point of the latest job.
+    submitted: u64,
+    /// Up to here every job has ended.
+    value: u64,
+    /// Whether the value has changed since a user was told.
+    unseen: bool,
+    failure: Option<Failure>,
+    /// Points of the jobs that have not ended.
+    pending: RBTree<u64, ()>,
+    eventfds: Eventfds,
+}
+
+/// A count of jobs that have ended, in order.
+#[pin_data(PinnedDrop)]
+pub struct Timeline {
+    watch: Arc<Watch>,
+    #[pin]
+    state: SpinLock<State>,
+}
+
+impl Timeline {
+    pub(crate) fn new(watch: Arc<Watch>) -> impl PinInit<Self> {
+        pin_init!(Self {
+            watch,
+            state <- new_spinlock!(
+                State {
+                    submitted: 0,
+                    value: 0,
+                    unseen: false,
+                    failure: None,
+                    pending: RBTree::new(),
+                    eventfds: Eventfds::default(),
+                },
+                "accel_timeline"
+            ),
+        })
+    }
+
+    /// Submits a job: the next point is its own.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn submit(self: &Arc<Self>) -> Result<Job> {
+        // Allocated before the lock, with a key that is replaced by the right one.
+        let reservation = kernel::rbtree::RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?;
+        let mut state = self.state.lock();
+
+        state.submitted += 1;
+        let point = state.submitted;
+        state.pending.insert(reservation.into_node(point, ()));
+        drop(state);
+        Ok(Job {
+            timeline: self.clone(),
+            point,
+            outcome: Err(ECANCELED.into()),
+        })
+    }
+
+    /// Ends the job at `point`.
+    fn end(&self, point: u64, outcome: Result) {
+        let mut state = self.state.lock();
+        let node: Option<RBTreeNode<u64, ()>> = state.pending.remove_node(&point);
+
+        if let Err(err) = outcome {
+            if state.failure.is_none_or(|failure| failure.point > point) {
+                state.failure = Some(Failure {
+                    point,
+                    errno: err.to_errno(),
+                });
+            }
+        }
+        let value = match state.pending.iter().next() {
+            Some((first, ())) => first - 1,
+            None => state.submitted,
+        };
+        let advanced = value > state.value;
+        let mut due = Eventfds::default();
+        if advanced {
+            state.value = value;
+            due = state.eventfds.take_due(value);
+            if !state.unseen {
+                state.unseen = true;
+                self.watch.unseen.fetch_add(1, Relaxed);
+            }
+        }
+        drop(state);
+
+        drop(node);
+        due.signal();
+        if advanced {
+            self.watch.queue.wake_all();
+        }
+    }
+
+    /// Sleeps until the value is at least `point`, or `going()`.
+    ///
+    /// # Errors
+    ///
+    /// `ETIME` when `deadline_ns` (`CLOCK_MONOTONIC`) has passed; `ERESTARTSYS`.
+    pub(crate) fn wait(
+        &self,
+        point: u64,
+        deadline_ns: i64,
+        going: impl Fn() -> bool,
+    ) -> Result {
+        if self.reached(point) || going() {
+            return Ok(());
+        }
+        self.watch
+            .queue
+            .wait_until(deadline_ns, || self.reached(point) || going())
+    }
+
+    fn reached(&self, point: u64) -> bool {
+        self.state.lock().value >= point
+    }
+
+    /// Tells a user the value, and the errno of the first job up to `point` that failed, or 0.
+    pub(crate) fn observe(&self, point: u64) -> (u64, i32) {
+        self.set_seen();
+        let state = self.state.lock();
+        let status = match state.failure {
+            Some(failure) if failure.point <= point => failure.errno,
+            _ => 0,
+        };
+
+        (state.value, status)
+    }
+
+    /// What has happened so far does not make the file readable any more.
+    pub(crate) fn set_seen(&self) {
+        let mut state = self.state.lock();
+
+        if state.unseen {
+            state.unseen = false;
+            self.watch.unseen.fetch_sub(1, Relaxed);
+        }
+    }
+
+    /// Has eventfd `fd` signalled when the value reaches `point`.
+    ///
+    /// # Errors
+    ///
+    /// `EBADF`, `EINVAL` for no eventfd; `ENOSPC` when `ACCEL_EVENTFDS_MAX` wait; `ENOMEM`.
+    pub(crate) fn bind_eventfd(&self, point: u64, fd: i32) -> Result {
+        let entry = KBox::new(
+            Entry {
+                point,
+                eventfd: EventFd::get(fd)?,
+                next: None,
+            },
+            GFP_KERNEL_ACCOUNT,
+        )?;
+        let mut state = self.state.lock();
+
+        if state.value >= point {
+            drop(state);
+            entry.eventfd.signal();
+            return Ok(());
+        }
+        // An entry that does not fit is dropped by whoever gets it back, after the lock.
+        match state.eventfds.push(entry) {
+            Ok(()) => Ok(()),
+            Err(entry) => {
+                drop(state);
+                drop(entry);
+                Err(ENOSPC)
+            }
+        }
+    }
+
+    /// Signals and forgets all eventfds: what they wait for will not come any more.
+    pub(crate) fn signal_all(&self) {
+        let all = core::mem::take(&mut self.state.lock().eventfds);
+
+        all.signal();
+    }
+}
+
+#[pinned_drop]
+impl PinnedDrop for Timeline {
+    fn drop(self: Pin<&mut Self>) {
+        self.set_seen();
+        self.signal_all();
+    }
+}
+
+/// A job on a timeline. Dropped without [`Job::end`], it ends as `ECANCELED`.
+pub struct Job {
+    timeline: Arc<Timeline>,
+    point: u64,
+    outcome: Result,
+}
+
+impl Job {
+    /// Its point: the timeline's value once this job and all before it have ended.
+    pub fn point(&self) -> u64 {
+        self.point
+    }
+
+    /// Ends the job. An error is what those see who wait for this point or a later one.
+    pub fn end(mut self, outcome: Result) {
+        self.outcome = outcome;
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        self.timeline.end(self.point, self.outcome);
+    }
+}
+
+/// An eventfd that waits for a point.
+struct Entry {
+    point: u64,
+    eventfd: EventFd,
+    next: Option<KBox<Entry>>,
+}
+
+/// Eventfds that wait: a list, so that what was allocated once need not be again.
+#[derive(Default)]
+struct Eventfds {
+    first: Option<KBox<Entry>>,
+    len: u32,
+}
+
+impl Eventfds {
+    /// Gives `entry` back when there are too many.
+    fn push(&mut self, mut entry: KBox<Entry>) -> Result<(), KBox<Entry>> {
+        if self.len >= uapi::ACCEL_EVENTFDS_MAX {
+            return Err(entry);
+        }
+        self.link(&mut entry);
+        self.first = Some(entry);
+        Ok(())
+    }
+
+    fn link(&mut self, entry: &mut Entry) {
+        entry.next = self.first.take();
+        self.len += 1;
+    }
+
+    fn pop(&mut self) -> Option<KBox<Entry>> {
+        let mut entry = self.first.take()?;
+
+        self.first = entry.next.take();
+        self.len -= 1;
+        Some(entry)
+    }
+
+    /// Takes out those that wait for `value` or less.
+    fn take_due(&mut self, value: u64) -> Self {
+        let mut due = Self::default();
+        let mut rest = Self::default();
+
+        while let Some(mut entry) = self.pop() {
+            let to = if entry.point <= value {
+                &mut due
+            } else {
+                &mut rest
+            };
+
+            to.link(&mut entry);
+            to.first = Some(entry);
+        }
+        *self = rest;
+        due
+    }
+
+    /// Signals all and forgets them.
+    fn signal(mut self) {
+        while let Some(entry) = self.pop() {
+            entry.eventfd.signal();
+        }
+    }
+}
+
+impl Drop for Eventfds {
+    fn drop(&mut self) {
+        // One by one: dropped as a list they would recurse.
+        while self.pop().is_some() {}
+    }
+}

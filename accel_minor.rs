@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Numbers: which are free, which device has which, and how `open` gets from a minor to a device.
+//!
+//! A device takes the lowest free number N when it is registered, for both nodes. User space finds
+//! it from [`publish`] to [`unpublish`]; the number stays taken until the last reference to the
+//! device is gone, so that no name means two devices to one program.
+//!
+//! On a kernel with `CONFIG_DRM_ACCEL=y`, DRM owns the class `accel` and the names accel0 to
+//! accel255. There our class is `accel_core`, and numbers start at 256.
+
+use crate::{
+    bindings::{
+        global::{
+            Global,
+            REGISTRY, //
+        },
+        node::{
+            ClassDevice,
+            FileSystem,
+            Numbers, //
+        },
+    },
+    device::Device,
+    file::{
+        File,
+        Node, //
+    },
+};
+use kernel::{
+    device,
+    id_pool::IdPool,
+    prelude::*,
+    str::CString,
+    sync::Arc, //
+};
+
+/// Devices that there can be at a time.
+const LIMIT: u32 = 4096;
+
+/// The first number.
+const BASE: u32 = if cfg!(CONFIG_DRM_ACCEL) { 256 } else { 0 };
+
+const CLASS: &CStr = if cfg!(CONFIG_DRM_ACCEL) {
+    c"accel_core"
+} else {
+    c"accel"
+};
+
+/// All devices.
+pub(crate) struct Registry {
+    /// Numbers taken, less [`BASE`].
+    ids: IdPool,
+    /// The device of each number, while it is published.
+    devices: KVVec<Option<Arc<Device>>>,
+    numbers: Arc<Numbers>,
+    /// Unmounted last.
+    _fs: FileSystem,
+}
+
+/// The registry, for as long as the module is loaded.
+pub(crate) struct Registered {
+    _global: Global,
+}
+
+impl Registered {
+    pub(crate) fn new() -> Result<Self> {
+        let fs = FileSystem::mount()?;
+        let numbers = Arc::new(Numbers::new(CLASS, LIMIT)?, GFP_KERNEL)?;
+        let mut devices = KVVec::new();
+
+        for _ in 0..LIMIT {
+            devices.push(None, GFP_KERNEL)?;
+        }
+        Ok(Self {
+            _global: Global::new(Registry {
+                ids: IdPool::with_capacity(LIMIT as usize, GFP_KERNEL)?,
+                devices,
+                numbers,
+                _fs: fs,
+            }),
+        })
+    }
+}
+
+/// A number that a device has until this is dropped.
+pub(crate) struct Number(usize);
+
+impl Number {
+    /// Takes the lowest free one.
+    ///
+    /// # Errors
+    ///
+    /// `ENOSPC` when [`LIMIT`] are taken.
+    pub(crate) fn take() -> Result<Self> {
+        let mut registry = REGISTRY.lock();
+        let registry = registry.as_mut().ok_or(ENODEV)?;
+
+        // The pool's capacity is rounded up to what fits its words.
+        if let Some(id) = registry.ids.find_unused_id(0) {
+            if id.as_usize() < LIMIT as usize {
+                return Ok(Self(id.acquire()));
+            }
+        }
+        pr_err!("no number left: the limit is {} devices\n", LIMIT);
+        Err(ENOSPC)
+    }
+
+    /// N of accelN and accel_controlN.
+    pub(crate) fn get(&self) -> u32 {
+        BASE + self.0 as u32
+    }
+}
+
+impl Drop for Number {
+    fn drop(&mut self) {
+        if let Some(registry) = REGISTRY.lock().as_mut() {
+            registry.ids.release_id(self.0);
+        }
+    }
+}
+
+/// The two nodes of a device; gone when this is dropped.
+pub(crate) struct Nodes {
+    _compute: ClassDevice,
+    _control: ClassDevice,
+}
+
+/// Lets user space find `device`, and makes its nodes.
+pub(crate) fn publish(device: &Arc<Device>) -> Result<Nodes> {
+    let index = device.number_taken().0;
+    let numbers = {
+        let mut registry = REGISTRY.lock();
+        let registry = registry.as_mut().ok_or(ENODEV)?;
+
+        *registry.devices.get_mut(index).ok_or(ENOSPC)? = Some(device.clone());
+        registry.numbers.clone()
+    };
+    let add = |node: Node, name: &str| {
+        let name = CString::try_from_fmt(fmt!("{}{}", name, device.number()))?;
+
+        numbers.add(device.parent(), node, index as u32, &name)
+    };
+
+    Ok(Nodes {
+        _compute: add(Node::Compute, "accel")?,
+        _control: add(Node::Control, "accel_control")?,
+    })
+}
+
+/// Hides `device` from `open` again.
+pub(crate) fn unpublish(device: &Device) {
+    let hidden = {
+        let mut registry = REGISTRY.lock();
+
+        registry
+            .as_mut()
+            .and_then(|registry| registry.devices.get_mut(device.number_taken().0))
+            .and_then(Option::take)
+    };
+
+    // Not under the lock: this may be the last reference, which gives the number back.
+    drop(hidden);
+}
+
+/// How many published devices are on `parent`.
+pub(crate) fn siblings(parent: &device::Device) -> u32 {
+    let same = |other: &&Arc<Device>| core::ptr::eq(other.parent(), parent);
+
+    REGISTRY.lock().as_ref().map_or(0, |registry| {
+        registry.devices.iter().flatten().filter(same).count() as u32
+    })
+}
+
+/// Opens the device that has `minor` among the minors of `node`.
+///
+/// # Errors
+///
+/// `ENODEV` when there is none, or it is going; those of [`File::open`].
+pub(crate) fn open(node: Node, minor: u32) -> Result<Arc<File>> {
+    let index = minor.wrapping_sub(node as u32 * LIMIT) as usize;
+    let device = REGISTRY
+        .lock()
+        .as_ref()
+        .and_then(|registry| registry.devices.get(index)?.clone());
+
+    File::open(device.ok_or(ENODEV)?, node)
+}
+
+/// The mode of a node before udev's rules: to compute is to spend the device, to monitor is to
+/// read.
+pub(crate) fn mode(name: &CStr) -> u16 {
+    if name.to_bytes().starts_with(b"accel_control") {
+        0o440
+    } else {
+        0o660
+    }
+}

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Error numbers that the uAPI documents and the kernel's crate does not name.
+//!
+//! C header: [`include/uapi/asm-generic/errno.h`](srctree/include/uapi/asm-generic/errno.h)
+
+use kernel::{
+    bindings,
+    error::Error, //
+};
+
+/// An error number; becomes an [`Error`] through `?` or `into()`.
+#[derive(Clone, Copy)]
+pub struct Errno(u32);
+
+impl From<Errno> for Error {
+    fn from(errno: Errno) -> Self {
+        Self::from_errno(-(errno.0 as i32))
+    }
+}
+
+/// There is no such thing on this device.
+pub const ENODATA: Errno = Errno(bindings::ENODATA);
+/// Not supported, nor ever was.
+pub const EOPNOTSUPP: Errno = Errno(bindings::EOPNOTSUPP);
+/// Given up before it was done.
+pub const ECANCELED: Errno = Errno(bindings::ECANCELED);
+/// Core and driver do not agree.
+pub const EPROTO: Errno = Errno(bindings::EPROTO);

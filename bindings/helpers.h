@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What the core needs of C that the kernel's own Rust bindings do not have:
+ * macros, inline functions that depend on the configuration, and the gate.
+ * bindgen reads this file for bindings/.
+ */
+#ifndef _ACCEL_HELPERS_H
+#define _ACCEL_HELPERS_H
+
+#include <linux/eventfd.h>
+#include <linux/fs.h>
+#include <linux/hrtimer.h>
+#include <linux/mm.h>
+#include <linux/pci.h>
+#include <linux/poll.h>
+#include <linux/wait.h>
+
+#include <accel/accel.h>
+
+/**
+ * struct accel_gate - lets operations in until it is closed, then waits for them
+ * @inside: per CPU, for each kind of operation how many have entered less how
+ *	many have left on that CPU; only the sum over all CPUs has a meaning
+ * @kinds: kinds of operation
+ * @closed: nobody enters any more
+ * @drained: where the closer waits
+ * @dep_map: for lockdep, entered as a reader, drained as a writer
+ *
+ * See gate.c for how it works.
+ */
+struct accel_gate {
+	unsigned int __percpu *inside;
+	unsigned int kinds;
+	bool closed;
+	wait_queue_head_t drained;
+#ifdef CONFIG_DEBUG_LOCK_ALLOC
+	struct lockdep_map dep_map;
+#endif
+};
+
+int accel_gate_init(struct accel_gate *gate, unsigned int kinds);
+void accel_gate_destroy(struct accel_gate *gate);
+bool accel_gate_enter(struct accel_gate *gate, unsigned int kind);
+void accel_gate_leave(struct accel_gate *gate, unsigned int kind);
+void accel_gate_close(struct accel_gate *gate);
+bool accel_gate_drain(struct accel_gate *gate, unsigned long timeout_ms);
+unsigned int accel_gate_inside(const struct accel_gate *gate,
+			       unsigned int kind);
+
+int accel_copy_in(void *dst, size_t ksize, unsigned long src, size_t usize);
+int accel_copy_out(unsigned long dst, size_t usize, const void *src,
+		   size_t ksize);
+int accel_copy_out_zeroed(unsigned long dst, size_t usize, const void *src,
+			  size_t ksize);
+unsigned long accel_index_nospec(unsigned long index, unsigned long size);
+
+dev_t accel_mkdev(unsigned int major, unsigned int minor);
+unsigned int accel_major(dev_t dev);
+unsigned int accel_inode_minor(const struct inode *inode);
+int accel_fs_mount(void);
+void accel_fs_unmount(void);
+struct inode *accel_fs_inode(void);
+
+int accel_mmap_prepare(struct vm_area_desc *desc);
+bool accel_vmf_is_pmd(const struct vm_fault *vmf, unsigned int order);
+struct page *accel_pages_alloc(unsigned int order);
+void *accel_page_address(struct page *page);
+unsigned long accel_page_pfn(struct page *page);
+bool accel_fatal_signal_pending(void);
+
+void accel_waitqueue_init(struct wait_queue_head *wq);
+void accel_wake_all(struct wait_queue_head *wq);
+int accel_wait(struct wait_queue_head *wq, s64 deadline_ns,
+	       bool (*done)(const void *arg), const void *arg);
+void accel_poll_wait(struct file *file, struct wait_queue_head *wq,
+		     struct poll_table_struct *table);
+__poll_t accel_poll_flags(bool readable, bool gone);
+struct eventfd_ctx *accel_eventfd_get(int fd);
+void accel_eventfd_signal(struct eventfd_ctx *ctx);
+
+struct pci_dev *accel_to_pci(struct device *dev);
+void accel_identity_fill(struct accel_info_identity *id, struct device *dev);
+void accel_pm_get(struct device *dev);
+void accel_pm_put(struct device *dev);
+
+#endif /* _ACCEL_HELPERS_H */

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The one room with `unsafe`: the kernel's C interfaces and the erased boundary to drivers,
+//! behind types that cannot be used wrongly.
+//!
+//! Policy lives one floor up, in the `accel_*.rs` files, and has no `unsafe`. Each file here wraps
+//! one thing:
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `slot.rs` | the driver's data and the gate in front of it: who may reach it, and when |
+//! | `ops.rs` | the `repr(C)` table between core and driver, and its typed Rust side |
+//! | `ioctl.rs` | argument and array descriptors, and the driver's typed ioctl table |
+//! | `registration.rs` | a registration that the parent's unbinding ends |
+//! | `dma.rs` | memory for DMA |
+//! | `tree.rs` | handles and offsets: shared objects in ranges of numbers |
+//! | `errno.rs` | error numbers that the kernel's crate lacks |
+//! | `global.rs` | the registry, which is global |
+//! | `node.rs` | character devices, class, file operations |
+//! | `vma.rs` | mappings |
+//! | `pages.rs` | blocks of zeroed pages |
+//! | `wait.rs` | sleeping, polling, eventfds |
+//! | `parent.rs` | the parent device: PCI, interrupts, DMA, power |
+//! | `user.rs` | copying to and from user space |
+
+pub(crate) mod dma;
+pub mod errno;
+pub(crate) mod global;
+pub(crate) mod ioctl;
+pub(crate) mod node;
+pub(crate) mod ops;
+pub(crate) mod pages;
+pub(crate) mod parent;
+pub(crate) mod registration;
+pub(crate) mod slot;
+pub(crate) mod tree;
+pub(crate) mod user;
+pub(crate) mod vma;
+pub(crate) mod wait;
+
+/// The C helpers beside this file.
+#[allow(dead_code, missing_docs, non_camel_case_types, non_snake_case)]
+#[allow(
+    clippy::all,
+    clippy::undocumented_unsafe_blocks,
+    improper_ctypes,
+    unreachable_pub
+)]
+mod raw {
+    use super::uapi::accel_info_identity;
+    use kernel::{
+        bindings::*,
+        ffi, //
+    };
+    use pin_init::MaybeZeroable;
+
+    include!(concat!(env!("ACCEL_OBJ"), "/bindings/helpers_generated.rs"));
+}
+
+/// The user-space API, generated from `include/uapi/accel/accel.h`.
+#[allow(dead_code, missing_docs, non_camel_case_types, unused_imports)]
+#[allow(clippy::all, unreachable_pub)]
+pub mod uapi {
+    include!(concat!(env!("ACCEL_OBJ"), "/bindings/uapi_generated.rs"));
+}

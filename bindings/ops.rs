@@ -1,0 +1,572 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The boundary between core and driver: the typed [`Driver`] trait on the driver's side, one
+//! `repr(C)` table of plain functions on the core's.
+//!
+//! The table and its functions are made by generic code and so lie in the driver's module; the core
+//! has them, and the driver's data, in an [`Erased`], which is dropped before the module can go.
+//! Everything the core keeps for longer (names, sizes) is copied at registration.
+//!
+//! # Lifetimes
+//!
+//! The data of a driver may borrow its parent device for `'bound`, the time until the parent is
+//! unbound. The core makes the data itself, through [`Driver::new`], which must work for every
+//! `'bound`: so the data can borrow from the parent and from what is `'static`, and from nothing
+//! else that might be gone before it. Callbacks must likewise work for every `'bound`, so what they
+//! get cannot leave them.
+
+use super::{
+    errno::EPROTO,
+    ioctl::{
+        check_table,
+        IoctlEntry,
+        RawIoctl, //
+    }, //
+};
+use crate::{
+    device::{
+        Description,
+        Device, //
+    },
+    file::File,
+    job::Timeline,
+    mm::{
+        Buffer,
+        Region, //
+    },
+};
+use core::{
+    marker::PhantomData,
+    ptr::NonNull, //
+};
+use kernel::{
+    bindings,
+    device::{
+        self,
+        Bound,
+        Core, //
+    },
+    error::{
+        from_result,
+        to_result,
+        VTABLE_DEFAULT_ERROR, //
+    },
+    ffi::{
+        c_int,
+        c_void, //
+    },
+    prelude::*,
+    seq_file::SeqFile,
+    sync::Arc, //
+};
+
+/// A driver of accelerators.
+///
+/// The type itself is a name only; what the driver knows of one device is its [`Data`], of one open
+/// compute file its [`Context`]. There is nothing to clean up by hand: both are dropped by the
+/// core, the contexts first, when nothing can use them any more.
+///
+/// `samples/accel_null.rs` is the smallest example.
+///
+/// [`Data`]: Driver::Data
+/// [`Context`]: Driver::Context
+#[vtable]
+pub trait Driver: Sized + 'static {
+    /// The kind of device that this driver is bound to: `pci::Device<Bound>`,
+    /// `platform::Device<Bound>` or `device::Device<Bound>`.
+    type Parent: super::parent::Parent;
+
+    /// What probe tells [`Driver::new`]; `()` for nothing.
+    type Config: 'static;
+
+    /// What the driver knows of one device. May own what is borrowed from the parent: BARs, say.
+    type Data<'bound>: Send + Sync + 'bound;
+
+    /// What the driver knows of one open compute file.
+    type Context: Send + Sync;
+
+    /// Names and limits.
+    const DESCRIPTION: Description;
+
+    /// The driver's ioctls, in the order of their numbers, from `ACCEL_NR_DRIVER`.
+    const IOCTLS: &'static [IoctlEntry<Self>];
+
+    /// Makes the data of a device. The device is awake and, if it is on PCI, enabled, a bus master
+    /// and limited to [`Description::dma_bits`]; interrupts come after this has returned.
+    ///
+    /// # Errors
+    ///
+    /// Become the error of the registration.
+    fn new<'bound>(
+        parent: &'bound Self::Parent,
+        config: Self::Config,
+    ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound;
+
+    /// Makes the context of a compute file that is being opened.
+    ///
+    /// # Errors
+    ///
+    /// Become the errno of `open(2)`.
+    fn open(device: &Lent<'_, '_, Self>) -> impl PinInit<Self::Context, Error>;
+
+    /// Says what a mapping of `size` bytes at mmap offset `offset` (below `ACCEL_MMAP_BUFFERS`)
+    /// shows. Both are multiples of the page size.
+    ///
+    /// # Errors
+    ///
+    /// Become the errno of `mmap(2)`; without this function it is `EINVAL`.
+    fn mmap(_call: &Call<'_, '_, Self>, _offset: u64, _size: u64) -> Result<Region> {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Whether `poll(2)` should call the file readable, beyond its timelines. [`Call::wake`] has
+    /// pollers ask again.
+    fn poll(_call: &Call<'_, '_, Self>) -> bool {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Adds lines to `/proc/PID/fdinfo/FD`: `key:\tvalue\n`.
+    fn fdinfo(_call: &Call<'_, '_, Self>, _seq: &SeqFile) {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Handles interrupt `vector` of [`Description::interrupts`], in a thread. May sleep, but not
+    /// wait for user space. Returns whether the device had raised it.
+    fn interrupt(_device: &Lent<'_, '_, Self>, _vector: u32) -> bool {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+}
+
+/// What a callback of the driver is lent for as long as it runs: the driver's data and the parent
+/// device, which is bound for that time.
+pub struct Lent<'a, 'bound, D: Driver> {
+    data: Pin<&'a D::Data<'bound>>,
+    parent: &'a D::Parent,
+    device: &'a Device,
+}
+
+impl<'a, 'bound, D: Driver> Lent<'a, 'bound, D> {
+    /// The driver's data.
+    #[inline]
+    pub fn data(&self) -> Pin<&'a D::Data<'bound>> {
+        self.data
+    }
+
+    /// The parent device, bound.
+    #[inline]
+    pub fn parent(&self) -> &'a D::Parent {
+        self.parent
+    }
+
+    /// Makes a buffer of `size` bytes, rounded up to pages, for the driver's own use or for
+    /// [`Driver::mmap`] to show.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for 0 or more than `ACCEL_BUFFER_SIZE_MAX`; `ENOMEM`.
+    pub fn new_buffer(&self, size: u64) -> Result<Arc<Buffer>> {
+        self.device.new_buffer(size)
+    }
+}
+
+/// A call from user space on an open compute file.
+pub struct Call<'a, 'bound, D: Driver> {
+    lent: Lent<'a, 'bound, D>,
+    context: Pin<&'a D::Context>,
+    file: &'a File,
+}
+
+impl<'a, 'bound, D: Driver> core::ops::Deref for Call<'a, 'bound, D> {
+    type Target = Lent<'a, 'bound, D>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.lent
+    }
+}
+
+impl<'a, D: Driver> Call<'a, '_, D> {
+    /// The file's context.
+    #[inline]
+    pub fn context(&self) -> Pin<&'a D::Context> {
+        self.context
+    }
+
+    /// The buffer that the file knows by `handle`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT`.
+    pub fn buffer(&self, handle: u32) -> Result<Arc<Buffer>> {
+        self.file.buffer(handle)
+    }
+
+    /// The timeline that the file knows by `handle`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT`.
+    pub fn timeline(&self, handle: u32) -> Result<Arc<Timeline>> {
+        self.file.timeline(handle)
+    }
+
+    /// Wakes whoever polls the file.
+    pub fn wake(&self) {
+        self.file.wake();
+    }
+
+    /// # Safety
+    ///
+    /// For `'a`, `raw` must be valid and come from the core, in a call through the table of `D`
+    /// that a guard is held for, with a context of `D`.
+    pub(super) unsafe fn from_raw(raw: *const RawCall) -> Self {
+        // SAFETY: `raw` is valid.
+        let raw = unsafe { &*raw };
+
+        Self {
+            // SAFETY: By this function's requirements.
+            lent: unsafe { Lent::from_raw(raw) },
+            // SAFETY: The context was made by `open::<D>()` in a pinned box, and is dropped when no
+            // guard is held on the file's behalf.
+            context: unsafe { Pin::new_unchecked(&*raw.context.cast()) },
+            // SAFETY: Calls with a context come from a file, which outlives the call.
+            file: unsafe { &*raw.file },
+        }
+    }
+}
+
+/// [`Call`] and [`Lent`], erased.
+#[repr(C)]
+pub(crate) struct RawCall {
+    data: *const c_void,
+    parent: *mut bindings::device,
+    device: *const Device,
+    /// NULL where there is no file yet, or none at all.
+    context: *mut c_void,
+    file: *const File,
+}
+
+impl<D: Driver> Lent<'_, '_, D> {
+    /// # Safety
+    ///
+    /// For the returned value's life, `raw` must come from the core, in a call through the table of
+    /// `D` for as long as which the data is not dropped and the parent is bound.
+    unsafe fn from_raw(raw: &RawCall) -> Self {
+        // SAFETY: The parent is bound for as long as the data lives.
+        let parent = unsafe { device::Device::<Bound>::from_raw(raw.parent) };
+
+        Self {
+            // SAFETY: The data was made by `Erased::new::<D>()` in a pinned box. It was made for
+            // another lifetime, which makes no difference to its layout; callbacks are generic in
+            // that lifetime and cannot tell.
+            data: unsafe { Pin::new_unchecked(&*raw.data.cast()) },
+            // SAFETY: `Erased::new` got this very parent as a `D::Parent`.
+            parent: unsafe { <D::Parent as super::parent::Parent>::from_device_unchecked(parent) },
+            // SAFETY: The core's device outlives the driver's data.
+            device: unsafe { &*raw.device },
+        }
+    }
+}
+
+/// The version of [`RawOps`]; changes when the meaning of a field does. New fields go to the end.
+const ABI: u32 = 1;
+
+/// The table between core and driver.
+#[repr(C)]
+pub(crate) struct RawOps {
+    /// Bytes of the table that the driver was built with.
+    size: u32,
+    abi: u32,
+    ioctls: *const RawIoctl,
+    ioctls_len: u32,
+    open: unsafe extern "C" fn(call: *const RawCall, context: *mut *mut c_void) -> c_int,
+    close: unsafe extern "C" fn(context: *mut c_void),
+    mmap: Option<
+        unsafe extern "C" fn(
+            call: *const RawCall,
+            offset: u64,
+            size: u64,
+            region: *mut Option<Region>,
+        ) -> c_int,
+    >,
+    poll: Option<unsafe extern "C" fn(call: *const RawCall) -> bool>,
+    fdinfo: Option<unsafe extern "C" fn(call: *const RawCall, seq: *const SeqFile)>,
+    interrupt: Option<unsafe extern "C" fn(call: *const RawCall, vector: u32) -> bool>,
+    drop_data: unsafe extern "C" fn(data: *mut c_void),
+}
+
+// SAFETY: The table is constant.
+unsafe impl Sync for RawOps {}
+
+struct Table<D>(PhantomData<D>);
+
+impl<D: Driver> Table<D> {
+    const OPS: RawOps = RawOps {
+        size: size_of::<RawOps>() as u32,
+        abi: ABI,
+        // `IoctlEntry` is transparent.
+        ioctls: D::IOCTLS.as_ptr().cast(),
+        ioctls_len: check_table(D::IOCTLS),
+        open: Self::open,
+        close: Self::close,
+        mmap: if D::HAS_MMAP { Some(Self::mmap) } else { None },
+        poll: if D::HAS_POLL { Some(Self::poll) } else { None },
+        fdinfo: if D::HAS_FDINFO { Some(Self::fdinfo) } else { None },
+        interrupt: if D::HAS_INTERRUPT { Some(Self::interrupt) } else { None },
+        drop_data: Self::drop_data,
+    };
+
+    /// # Safety
+    ///
+    /// `raw` as [`Lent::from_raw`] asks for; `context` is valid for a write.
+    unsafe extern "C" fn open(raw: *const RawCall, context: *mut *mut c_void) -> c_int {
+        from_result(|| {
+            // SAFETY: By this function's requirements.
+            let lent = unsafe { Lent::<D>::from_raw(&*raw) };
+            let boxed = KBox::pin_init(D::open(&lent), GFP_KERNEL)?;
+            // SAFETY: What is pinned stays where it is until `close` makes it a box again.
+            let boxed = KBox::into_raw(unsafe { Pin::into_inner_unchecked(boxed) });
+
+            // SAFETY: By this function's requirements.
+            unsafe { *context = boxed.cast() };
+            Ok(0)
+        })
+    }
+
+    /// # Safety
+    ///
+    /// `context` comes from `open`, and is not used again.
+    unsafe extern "C" fn close(context: *mut c_void) {
+        // SAFETY: By this function's requirements. It stays pinned: it is dropped where it is.
+        drop(unsafe { KBox::<D::Context>::from_raw(context.cast()) });
+    }
+
+    /// # Safety
+    ///
+    /// `raw` as [`Call::from_raw`] asks for; `region` is valid for a write.
+    unsafe extern "C" fn mmap(
+        raw: *const RawCall,
+        offset: u64,
+        size: u64,
+        region: *mut Option<Region>,
+    ) -> c_int {
+        from_result(|| {
+            // SAFETY: By this function's requirements.
+            let call = unsafe { Call::<D>::from_raw(raw) };
+            let shown = D::mmap(&call, offset, size)?;
+
+            // SAFETY: By this function's requirements.
+            unsafe { *region = Some(shown) };
+            Ok(0)
+        })
+    }
+
+    /// # Safety
+    ///
+    /// `raw` as [`Call::from_raw`] asks for.
+    unsafe extern "C" fn poll(raw: *const RawCall) -> bool {
+        // SAFETY: By this function's requirements.
+        D::poll(&unsafe { Call::<D>::from_raw(raw) })
+    }
+
+    /// # Safety
+    ///
+    /// `raw` as [`Call::from_raw`] asks for; `seq` is valid.
+    unsafe extern "C" fn fdinfo(raw: *const RawCall, seq: *const SeqFile) {
+        // SAFETY: By this function's requirements.
+        unsafe { D::fdinfo(&Call::<D>::from_raw(raw), &*seq) }
+    }
+
+    /// # Safety
+    ///
+    /// `raw` as [`Lent::from_raw`] asks for.
+    unsafe extern "C" fn interrupt(raw: *const RawCall, vector: u32) -> bool {
+        // SAFETY: By this function's requirements.
+        D::interrupt(&unsafe { Lent::<D>::from_raw(&*raw) }, vector)
+    }
+
+    /// # Safety
+    ///
+    /// `data` comes from [`Erased::new`], and is not used again.
+    unsafe extern "C" fn drop_data(data: *mut c_void) {
+        // SAFETY: By this function's requirements. It stays pinned: it is dropped where it is.
+        drop(unsafe { KBox::<D::Data<'_>>::from_raw(data.cast()) });
+    }
+}
+
+/// A driver's data and its table, without their types.
+///
+/// # Invariants
+///
+/// `data` was made for `ops`, borrows nothing but `parent` and what is `'static`, and is owned by
+/// this value. `parent` is bound to the driver and the driver's module is there for as long as this
+/// value exists.
+pub(crate) struct Erased {
+    ops: &'static RawOps,
+    data: NonNull<c_void>,
+    parent: *mut bindings::device,
+}
+
+// SAFETY: `Driver::Data` is `Send`, the rest are pointers to what belongs to no thread.
+unsafe impl Send for Erased {}
+// SAFETY: `Driver::Data` is `Sync`.
+unsafe impl Sync for Erased {}
+
+impl Erased {
+    /// Makes the data of a device.
+    ///
+    /// # Safety
+    ///
+    /// The value must be dropped before `dev` is unbound.
+    pub(super) unsafe fn new<D: Driver>(
+        dev: &device::Device<Core<'_>>,
+        config: D::Config,
+    ) -> Result<Self> {
+        let bound: &device::Device<Bound> = dev;
+        let parent = <D::Parent as super::parent::Parent>::from_device(bound)?;
+        let data = KBox::pin_init(D::new(parent, config), GFP_KERNEL)?;
+        // SAFETY: What is pinned stays where it is until `drop_data` makes it a box again.
+        let data = KBox::into_raw(unsafe { Pin::into_inner_unchecked(data) });
+
+        // INVARIANT: `data` and the table are both of `D`. `D::new` is generic in the lifetime that
+        // it borrows `parent` for. The caller drops this before `dev` is unbound, and a module that
+        // is bound to a device is not unloaded.
+        Ok(Self {
+            ops: &Table::<D>::OPS,
+            data: NonNull::new(data.cast()).ok_or(ENOMEM)?,
+            parent: super::parent::raw(bound),
+        })
+    }
+
+    /// Whether core and driver agree about the table.
+    pub(super) fn check(&self) -> Result {
+        if self.ops.abi != ABI || (self.ops.size as usize) < size_of::<RawOps>() {
+            return Err(EPROTO.into());
+        }
+        Ok(())
+    }
+
+    fn call(&self, device: &Device) -> RawCall {
+        RawCall {
+            data: self.data.as_ptr(),
+            parent: self.parent,
+            device,
+            context: core::ptr::null_mut(),
+            file: core::ptr::null(),
+        }
+    }
+
+    fn file_call(&self, file: &File) -> RawCall {
+        RawCall {
+            context: file.context().get(),
+            file,
+            ..self.call(file.device())
+        }
+    }
+
+    /// Number of the driver's ioctls.
+    pub(crate) fn ioctls_len(&self) -> usize {
+        self.ops.ioctls_len as usize
+    }
+
+    /// The entry at `index`, if there is one.
+    #[inline]
+    pub(crate) fn ioctl(&self, index: usize) -> Option<&RawIoctl> {
+        if index >= self.ioctls_len() {
+            return None;
+        }
+        let index = super::user::index_nospec(index, self.ioctls_len());
+
+        // SAFETY: `ioctls` has `ioctls_len` entries, constants in the driver's module.
+        Some(unsafe { &*self.ops.ioctls.add(index) })
+    }
+
+    /// Makes a context.
+    pub(super) fn open(&self, device: &Device) -> Result<*mut c_void> {
+        let mut context = core::ptr::null_mut();
+
+        // SAFETY: `data` and `parent` are valid by the type invariants.
+        to_result(unsafe { (self.ops.open)(&self.call(device), &mut context) })?;
+        Ok(context)
+    }
+
+    /// Drops a context.
+    ///
+    /// # Safety
+    ///
+    /// `context` comes from [`Self::open`] and is not used again.
+    pub(super) unsafe fn close(&self, context: *mut c_void) {
+        // SAFETY: By this function's requirements.
+        unsafe { (self.ops.close)(context) }
+    }
+
+    /// Calls the handler of `ioctl`.
+    ///
+    /// # Safety
+    ///
+    /// `ioctl` is this table's, `args` and `arrays` are as it asks for; `file` has a context.
+    #[inline]
+    pub(super) unsafe fn call_ioctl(
+        &self,
+        file: &File,
+        ioctl: &RawIoctl,
+        args: *mut c_void,
+        arrays: *const super::ioctl::RawArray,
+    ) -> Result {
+        // SAFETY: By this function's requirements and the type invariants.
+        to_result(unsafe { (ioctl.handler)(&self.file_call(file), args, arrays) })
+    }
+
+    /// # Safety
+    ///
+    /// `file` has a context.
+    pub(super) unsafe fn mmap(&self, file: &File, offset: u64, size: u64) -> Result<Region> {
+        let mmap = self.ops.mmap.ok_or(EINVAL)?;
+        let mut region = None;
+
+        // SAFETY: By this function's requirements and the type invariants.
+        to_result(unsafe { mmap(&self.file_call(file), offset, size, &mut region) })?;
+        region.ok_or(EINVAL)
+    }
+
+    /// # Safety
+    ///
+    /// `file` has a context.
+    pub(super) unsafe fn poll(&self, file: &File) -> bool {
+        match self.ops.poll {
+            // SAFETY: By this function's requirements and the type invariants.
+            Some(poll) => unsafe { poll(&self.file_call(file)) },
+            None => false,
+        }
+    }
+
+    /// # Safety
+    ///
+    /// `file` has a context.
+    pub(super) unsafe fn fdinfo(&self, file: &File, seq: &SeqFile) {
+        if let Some(fdinfo) = self.ops.fdinfo {
+            // SAFETY: By this function's requirements and the type invariants.
+            unsafe { fdinfo(&self.file_call(file), seq) }
+        }
+    }
+
+    /// Whether the driver handles interrupts.
+    pub(super) fn has_interrupt(&self) -> bool {
+        self.ops.interrupt.is_some()
+    }
+
+    /// Handles an interrupt.
+    pub(super) fn interrupt(&self, device: &Device, vector: u32) -> bool {
+        match self.ops.interrupt {
+            // SAFETY: `data` and `parent` are valid by the type invariants.
+            Some(interrupt) => unsafe { interrupt(&self.call(device), vector) },
+            None => false,
+        }
+    }
+}
+
+impl Drop for Erased {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants, and this is the end of `data`.
+        unsafe { (self.ops.drop_data)(self.data.as_ptr()) }
+    }
+}

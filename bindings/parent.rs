@@ -1,0 +1,350 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The device that an accelerator is on: its bus, DMA, interrupts and power.
+//!
+//! What a driver would otherwise do by hand, and undo in the right order, is done here once:
+//! [`Hardware`] enables on the way in and disables on the way out.
+
+use super::{
+    errno::EOPNOTSUPP,
+    raw,
+    uapi::accel_info_identity, //
+};
+use crate::device::{
+    Description,
+    Device, //
+};
+use kernel::{
+    bindings,
+    device::{
+        self,
+        Bound,
+        Core, //
+    },
+    dma,
+    error::to_result,
+    faux,
+    ffi::{
+        c_int,
+        c_ulong,
+        c_void, //
+    },
+    pci,
+    platform,
+    prelude::*,
+    str::{
+
+        CString, //
+    },
+    sync::aref::ARef, //
+};
+use zerocopy::FromZeros;
+
+/// A kind of device that a driver can be bound to. Only this module implements it.
+pub trait Parent: private::Sealed {
+    /// # Errors
+    ///
+    /// `EINVAL` when `dev` is of another bus.
+    #[doc(hidden)]
+    fn from_device(dev: &device::Device<Bound>) -> Result<&Self>;
+
+    /// # Safety
+    ///
+    /// [`Parent::from_device`] must have succeeded on `dev`.
+    #[doc(hidden)]
+    unsafe fn from_device_unchecked(dev: &device::Device<Bound>) -> &Self;
+}
+
+mod private {
+    pub trait Sealed {}
+
+    impl Sealed for kernel::device::Device<kernel::device::Bound> {}
+    impl Sealed for kernel::pci::Device<kernel::device::Bound> {}
+    impl Sealed for kernel::platform::Device<kernel::device::Bound> {}
+}
+
+impl Parent for device::Device<Bound> {
+    fn from_device(dev: &device::Device<Bound>) -> Result<&Self> {
+        Ok(dev)
+    }
+
+    unsafe fn from_device_unchecked(dev: &device::Device<Bound>) -> &Self {
+        dev
+    }
+}
+
+impl Parent for pci::Device<Bound> {
+    fn from_device(dev: &device::Device<Bound>) -> Result<&Self> {
+        dev.try_into()
+    }
+
+    unsafe fn from_device_unchecked(dev: &device::Device<Bound>) -> &Self {
+        // SAFETY: By this function's requirements `dev` is part of a PCI device.
+        unsafe { device::AsBusDevice::from_device(dev) }
+    }
+}
+
+impl Parent for platform::Device<Bound> {
+    fn from_device(dev: &device::Device<Bound>) -> Result<&Self> {
+        dev.try_into()
+    }
+
+    unsafe fn from_device_unchecked(dev: &device::Device<Bound>) -> &Self {
+        // SAFETY: By this function's requirements `dev` is part of a platform device.
+        unsafe { device::AsBusDevice::from_device(dev) }
+    }
+}
+
+/// The C pointer, which the kernel's crate keeps to itself.
+pub(super) fn raw<Ctx: device::DeviceContext>(
+    dev: &device::Device<Ctx>,
+) -> *mut bindings::device {
+    // CAST: `device::Device` is a transparent wrapper of `Opaque<bindings::device>`.
+    core::ptr::from_ref(dev).cast_mut().cast()
+}
+
+/// What the parent tells about itself.
+pub(crate) fn identity(dev: &device::Device) -> accel_info_identity {
+    let mut identity = accel_info_identity::new_zeroed();
+
+    // SAFETY: `identity` is zeroed and valid for writes, `dev` is a valid device.
+    unsafe { raw::accel_identity_fill(&mut identity, raw(dev)) };
+    identity
+}
+
+/// A device that is awake for as long as this exists, as far as power management can help it.
+pub(crate) struct Awake<'a>(&'a device::Device);
+
+impl<'a> Awake<'a> {
+    pub(crate) fn new(dev: &'a device::Device) -> Self {
+        // SAFETY: `dev` is a valid device.
+        unsafe { raw::accel_pm_get(raw(dev)) };
+        Self(dev)
+    }
+}
+
+impl Drop for Awake<'_> {
+    fn drop(&mut self) {
+        // SAFETY: `dev` is a valid device whose usage `new` has counted.
+        unsafe { raw::accel_pm_put(raw(self.0)) };
+    }
+}
+
+/// A parent that has been made ready for its driver, and is put back when this is dropped.
+///
+/// On PCI: memory decoding on, bus master, DMA masks, interrupt vectors. Elsewhere: DMA masks.
+pub(crate) struct Hardware {
+    dev: ARef<device::Device>,
+    enabled: bool,
+    vectors: u32,
+}
+
+impl Hardware {
+    /// # Errors
+    ///
+    /// The bus's; `EOPNOTSUPP` for interrupts where the core cannot get them for the driver.
+    pub(crate) fn prepare(dev: &device::Device<Core<'_>>, about: &Description) -> Result<Self> {
+        let mut this = Self {
+            dev: dev.into(),
+            enabled: false,
+            vectors: 0,
+        };
+
+        if let Some(bits) = about.dma_bits {
+            let mask = dma::DmaMask::try_new(bits)?.value();
+            // SAFETY: A `Core` device is in its probe, before its driver has allocated or mapped
+            // anything for DMA through us.
+            to_result(unsafe { bindings::dma_set_mask_and_coherent(raw(dev), mask) })?;
+        }
+        if let Some(pdev) = this.pci() {
+            // SAFETY: `pdev` is a valid PCI device.
+            to_result(unsafe { bindings::pci_enable_device_mem(pdev) })?;
+            this.enabled = true;
+            // SAFETY: As above.
+            unsafe { bindings::pci_set_master(pdev) };
+        }
+        if let Some(wanted) = &about.interrupts {
+            let pdev = this.pci().ok_or(EOPNOTSUPP)?;
+            // SAFETY: As above; the rest is checked by the call.
+            let got = unsafe {
+                bindings::pci_alloc_irq_vectors(
+                    pdev,
+                    wanted.min,
+                    wanted.max,
+                    bindings::PCI_IRQ_MSI | bindings::PCI_IRQ_MSIX,
+                )
+            };
+            to_result(got)?;
+            this.vectors = got as u32;
+        }
+        Ok(this)
+    }
+
+    fn pci(&self) -> Option<*mut bindings::pci_dev> {
+        // SAFETY: `dev` is a valid device.
+        let pdev = unsafe { raw::accel_to_pci(raw(&self.dev)) };
+
+        (!pdev.is_null()).then_some(pdev)
+    }
+
+    /// Requests all vectors for `device`, which owns and so ends them.
+    pub(crate) fn request_interrupts(&self, device: &Device) -> Result {
+        let Some(pdev) = self.pci() else {
+            return Ok(());
+        };
+        for vector in 0..self.vectors {
+            // SAFETY: `pdev` is a valid PCI device.
+            let irq = unsafe { bindings::pci_irq_vector(pdev, vector) };
+
+            to_result(irq)?;
+            // SAFETY: `device` owns what it is given here, and so outlives it.
+            let interrupt = unsafe { Interrupt::request(device, irq as u32, vector)? };
+            device.slot().own_interrupt(interrupt)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps the device from accessing memory, whatever it was doing.
+    pub(crate) fn stop_dma(&self) {
+        if let (Some(pdev), true) = (self.pci(), self.enabled) {
+            // SAFETY: `pdev` is a valid PCI device.
+            unsafe { bindings::pci_clear_master(pdev) };
+        }
+    }
+}
+
+impl Drop for Hardware {
+    fn drop(&mut self) {
+        let Some(pdev) = self.pci() else {
+            return;
+        };
+        if self.vectors > 0 {
+            // SAFETY: The vectors were allocated in `prepare`, and whoever requested them is gone.
+            unsafe { bindings::pci_free_irq_vectors(pdev) };
+        }
+        if self.enabled {
+            // SAFETY: The device was enabled in `prepare`.
+            unsafe { bindings::pci_disable_device(pdev) };
+        }
+    }
+}
+
+/// What the thread of an interrupt line knows.
+struct Line {
+    vector: u32,
+    name: CString,
+    device: *const Device,
+}
+
+/// An interrupt line of an accelerator, with a thread that calls the driver.
+///
+/// # Invariants
+///
+/// The line was requested with the address of `line` as its cookie. The device that it points to
+/// outlives `self`.
+pub(super) struct Interrupt {
+    irq: u32,
+    line: KBox<Line>,
+}
+
+// SAFETY: An interrupt line belongs to no thread, `Device` is `Send` and `Sync`.
+unsafe impl Send for Interrupt {}
+// SAFETY: As above.
+unsafe impl Sync for Interrupt {}
+
+impl Interrupt {
+    /// # Safety
+    ///
+    /// `device` must outlive the result.
+    unsafe fn request(device: &Device, irq: u32, vector: u32) -> Result<Self> {
+        let line = KBox::new(
+            Line {
+                vector,
+                name: CString::try_from_fmt(fmt!("accel{}-{}", device.number(), vector))?,
+                device,
+            },
+            GFP_KERNEL,
+        )?;
+
+        // SAFETY: The line's name and the cookie live in boxes that are not freed before the line
+        // is, and that do not move when `Self` does.
+        to_result(unsafe {
+            bindings::request_threaded_irq(
+                irq,
+                None,
+                Some(Self::thread),
+                bindings::IRQF_ONESHOT as c_ulong,
+                line.name.as_char_ptr(),
+                core::ptr::from_ref(&*line).cast_mut().cast(),
+            )
+        })?;
+        // INVARIANT: The line was requested with this address.
+        Ok(Self { irq, line })
+    }
+
+    unsafe extern "C" fn thread(_irq: c_int, cookie: *mut c_void) -> bindings::irqreturn_t {
+        // SAFETY: The cookie is a `Line`, which is there until the interrupt is freed.
+        let line = unsafe { &*cookie.cast::<Line>() };
+        // SAFETY: By the type invariant of `Interrupt`.
+        let device = unsafe { &*line.device };
+
+        // SAFETY: `Drained::end` drops the `Interrupt`, and so stops this thread, first.
+        match unsafe { device.slot().driver_of_interrupt() } {
+            Some(driver) if driver.interrupt(device, line.vector) => {
+                bindings::irqreturn_IRQ_HANDLED
+            }
+            _ => bindings::irqreturn_IRQ_NONE,
+        }
+    }
+}
+
+impl Drop for Interrupt {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant. Returns when the thread has.
+        unsafe {
+            bindings::free_irq(
+                self.irq,
+                core::ptr::from_ref(&*self.line).cast_mut().cast(),
+            )
+        };
+    }
+}
+
+/// A PCI vendor that the kernel's crate has no name for.
+pub const fn pci_vendor(id: u16) -> pci::Vendor {
+    // SAFETY: `Vendor` is a transparent wrapper of a `u16`, any of which is valid.
+    unsafe { core::mem::transmute::<u16, pci::Vendor>(id) }
+}
+
+/// A parent for accelerators without hardware: a device on the faux bus, bound for as long as this
+/// exists.
+pub struct Faux(faux::Registration);
+
+impl Faux {
+    /// Makes a device called `name`.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` when it cannot be made.
+    pub fn new(name: &CStr) -> Result<Self> {
+        faux::Registration::new(name, None).map(Self)
+    }
+
+    /// Registers an accelerator on it, as [`crate::register`]. Dropping `self` unregisters.
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::register`].
+    pub fn register<D>(&self, options: crate::Options, config: D::Config) -> Result
+    where
+        D: super::ops::Driver<Parent = device::Device<Bound>>,
+    {
+        let dev: &device::Device = self.0.as_ref();
+        // SAFETY: The faux bus binds the device before `new` returns, lets nobody unbind it, and
+        // unbinds it in the drop of `self`, which is borrowed. Nobody else calls on it, as in a
+        // callback of the bus. `device::Device` is transparent whatever its context.
+        let dev = unsafe { &*core::ptr::from_ref(dev).cast::<device::Device<Core<'_>>>() };
+
+        super::registration::register::<D>(dev, options, config)
+    }
+}

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Jobs, and the steps that the device takes for them.
+//!
+//! The device does one thing at a time: one factorial, or one transfer of up to 4 KiB. A job is
+//! cut into steps of that size, and files take turns step by step:
+//!
+//! ```text
+//!   submit ─ kick ─► take ─► start ─► interrupt ─► next transfer of the step, or
+//!                     ▲                            end of the step ─► job ended, or put back
+//!                     └──────────────────────────────────────────────┘
+//! ```
+
+use crate::regs::{
+    Causes,
+    Registers,
+    Way,
+    BUFFER_SIZE, //
+};
+use accel::{
+    Buffer,
+    FairQueue,
+    Job,
+    Lane,
+    LaneId,
+    Staging, //
+};
+use kernel::{
+    device::Bound,
+    new_mutex,
+    pci,
+    prelude::*,
+    sync::{
+        Arc,
+        Mutex, //
+    }, //
+};
+
+/// What a job is to do. Ranges have been checked against the buffers.
+pub(crate) enum Kind {
+    Factorial {
+        numbers: KVec<u32>,
+        dst: Arc<Buffer>,
+        dst_offset: u64,
+    },
+    Copy {
+        src: Arc<Buffer>,
+        src_offset: u64,
+        dst: Arc<Buffer>,
+        dst_offset: u64,
+        size: u64,
+    },
+}
+
+/// A job and how far it is.
+pub(crate) struct Work {
+    job: Job,
+    kind: Kind,
+    /// Numbers computed, or bytes copied.
+    done: u64,
+}
+
+impl Work {
+    pub(crate) fn new(job: Job, kind: Kind) -> Self {
+        Self { job, kind, done: 0 }
+    }
+
+    fn is_done(&self) -> bool {
+        match &self.kind {
+            Kind::Factorial { numbers, .. } => self.done >= numbers.len() as u64,
+            Kind::Copy { size, .. } => self.done >= *size,
+        }
+    }
+}
+
+/// What the device is doing.
+#[derive(Clone, Copy)]
+enum Doing {
+    Factorial,
+    Transfer { way: Way, count: usize },
+}
+
+struct Running {
+    lane: LaneId,
+    work: Work,
+    doing: Doing,
+}
+
+struct State {
+    running: Option<Running>,
+    staging: Staging,
+}
+
+/// One device: its registers, its memory, its queue.
+#[pin_data]
+pub(crate) struct Engine<'bound> {
+    registers: Registers<'bound>,
+    queue: FairQueue<Work>,
+    #[pin]
+    state: Mutex<State>,
+}
+
+impl<'bound> Engine<'bound> {
+    pub(crate) fn new(
+        pdev: &'bound pci::Device<Bound>,
+    ) -> impl PinInit<Self, Error> + 'bound {
+        pin_init::pin_init_scope(move || {
+            let state = State {
+                running: None,
+                staging: Staging::new(pdev.as_ref(), BUFFER_SIZE)?,
+            };
+
+            Ok(try_pin_init!(Self {
+                registers: Registers::new(pdev)?,
+                queue: FairQueue::new()?,
+                state <- new_mutex!(state, "accel_edu_state"),
+            }? Error))
+        })
+    }
+
+    pub(crate) fn lane(&self, limit: usize) -> Result<Lane<Work>> {
+        self.queue.lane(limit)
+    }
+
+    /// Has the device work if it is idle.
+    pub(crate) fn kick(&self) {
+        let mut state = self.state.lock();
+
+        self.run(&mut state);
+    }
+
+    /// Goes on after an interrupt. Returns whether there was a reason for one.
+    pub(crate) fn interrupt(&self) -> bool {
+        let mut state = self.state.lock();
+        let Some(causes) = self.registers.acknowledge() else {
+            return false;
+        };
+
+        if let Some(running) = state.running.take() {
+            self.advance(&mut state, running, causes);
+        }
+        self.run(&mut state);
+        true
+    }
+
+    /// Starts steps until one is running or there is none.
+    fn run(&self, state: &mut State) {
+        while state.running.is_none() {
+            let Some((lane, work)) = self.queue.take() else {
+                return;
+            };
+
+            match self.start(state, &work) {
+                Ok(doing) => {
+                    state.running = Some(Running { lane, work, doing });
+                }
+                Err(err) => self.end(lane, work, Err(err)),
+            }
+        }
+    }
+
+    /// Starts the next step of `work`.
+    fn start(&self, state: &mut State, work: &Work) -> Result<Doing> {
+        match &work.kind {
+            Kind::Factorial { numbers, .. } => {
+                let number = numbers.get(work.done as usize).ok_or(EINVAL)?;
+
+                self.registers.start_factorial(*number);
+                Ok(Doing::Factorial)
+            }
+            Kind::Copy {
+                src,
+                src_offset,
+                size,
+                ..
+            } => {
+                let count = (size - work.done).min(BUFFER_SIZE as u64) as usize;
+
+                state.staging.load(src, src_offset + work.done, count)?;
+                self.transfer(state, Way::ToDevice, count)
+            }
+        }
+    }
+
+    fn transfer(&self, state: &State, way: Way, count: usize) -> Result<Doing> {
+        self.registers
+            .start_dma(way, state.staging.address(), count)?;
+        Ok(Doing::Transfer { way, count })
+    }
+
+    /// Goes on with what was running, if it is what the interrupt is about.
+    fn advance(&self, state: &mut State, mut running: Running, causes: Causes) {
+        let about_this = match running.doing {
+            Doing::Factorial => causes.factorial,
+            Doing::Transfer { .. } => causes.dma,
+        };
+
+        if !about_this {
+            state.running = Some(running);
+            return;
+        }
+        match self.finish(state, &mut running) {
+            Ok(Some(doing)) => state.running = Some(Running { doing, ..running }),
+            Ok(None) if running.work.is_done() => self.end(running.lane, running.work, Ok(())),
+            Ok(None) => self.queue.put_back(running.lane, running.work),
+            Err(err) => self.end(running.lane, running.work, Err(err)),
+        }
+    }
+
+    /// Takes the result of what the device has done. Returns what it does next for this step, if
+    /// the step is not over.
+    fn finish(&self, state: &State, running: &mut Running) -> Result<Option<Doing>> {
+        let work = &mut running.work;
+
+        match (running.doing, &work.kind) {
+            (
+                Doing::Factorial,
+                Kind::Factorial {
+                    dst, dst_offset, ..
+                },
+            ) => {
+                let result = self.registers.factorial()?;
+
+                dst.write(dst_offset + 4 * work.done, &result.to_ne_bytes())?;
+                work.done += 1;
+                Ok(None)
+            }
+            (
+                Doing::Transfer {
+                    way: Way::ToDevice,
+                    count,
+                },
+                Kind::Copy { .. },
+            ) => {
+                self.registers.finish_dma()?;
+                self.transfer(state, Way::ToMemory, count).map(Some)
+            }
+            (
+                Doing::Transfer {
+                    way: Way::ToMemory,
+                    count,
+                },
+                Kind::Copy {
+                    dst, dst_offset, ..
+                },
+            ) => {
+                self.registers.finish_dma()?;
+                state.staging.store(dst, dst_offset + work.done, count)?;
+                work.done += count as u64;
+                Ok(None)
+            }
+            _ => Err(EIO),
+        }
+    }
+
+    fn end(&self, lane: LaneId, work: Work, outcome: Result) {
+        work.job.end(outcome);
+        self.queue.done(lane);
+    }
+}
