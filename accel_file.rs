@@ -30,6 +30,7 @@ use crate::{
     },
 };
 use kernel::{
+    new_mutex,
     page::PAGE_SHIFT,
     prelude::*,
     seq_file::SeqFile,
@@ -39,7 +40,9 @@ use kernel::{
             Atomic,
             Relaxed, //
         },
-        Arc, //
+        Arc,
+        Mutex,
+        SetOnce, //
     },
 };
 
@@ -60,13 +63,9 @@ const LARGE_PGOFF: usize = 1 << (43 - PAGE_SHIFT);
 /// End of the offsets that a 32-bit `mmap2` can name with 4 KiB pages.
 const END_PGOFF: usize = 1 << (44 - PAGE_SHIFT);
 
-/// An open file.
+/// What a file's handles name.
 #[pin_data]
-pub(crate) struct File {
-    opened: Opened,
-    context: ContextSlot,
-    position: Atomic<usize>,
-    watch: Arc<Watch>,
+struct Handles {
     #[pin]
     buffers: Tree<Buffer>,
     /// The same buffers, by page offset.
@@ -74,6 +73,35 @@ pub(crate) struct File {
     offsets: Tree<Buffer>,
     #[pin]
     timelines: Tree<Timeline>,
+}
+
+impl Handles {
+    /// Gives a buffer its place among the mmap offsets.
+    fn place(&self, buffer: &Arc<Buffer>) -> Result {
+        let (pages, range) = if buffer.is_large() {
+            let pages = buffer.pages().next_multiple_of(Buffer::LARGE_PAGES);
+
+            (pages, LARGE_PGOFF..END_PGOFF)
+        } else {
+            (buffer.pages(), BUFFERS_PGOFF..LARGE_PGOFF)
+        };
+
+        buffer.set_pgoff(self.offsets.alloc(pages, buffer.clone(), range)?);
+        Ok(())
+    }
+}
+
+/// An open file.
+#[pin_data]
+pub(crate) struct File {
+    opened: Opened,
+    context: ContextSlot,
+    position: Atomic<usize>,
+    watch: Arc<Watch>,
+    /// Made with the first handle: many files never have one.
+    handles: SetOnce<Pin<KBox<Handles>>>,
+    #[pin]
+    making: Mutex<()>,
     buffer_count: Atomic<u64>,
     buffer_bytes: Atomic<u64>,
 }
@@ -95,9 +123,8 @@ impl File {
                 context: ContextSlot::empty(),
                 position: Atomic::new(0),
                 watch,
-                buffers <- Tree::new(),
-                offsets <- Tree::new(),
-                timelines <- Tree::new(),
+                handles: SetOnce::new(),
+                making <- new_mutex!((), "accel_handles"),
                 buffer_count: Atomic::new(0),
                 buffer_bytes: Atomic::new(0),
             }),
@@ -126,7 +153,9 @@ impl File {
 
     /// The device is gone: nothing that the file waits for will come any more.
     pub(crate) fn device_gone(&self) {
-        self.timelines.for_each(Timeline::signal_all);
+        if let Some(handles) = self.handles.as_ref() {
+            handles.timelines.for_each(Timeline::signal_all);
+        }
     }
 
     #[inline]
@@ -175,32 +204,44 @@ impl File {
         Ok(self.watch.unseen() || guard.poll(self))
     }
 
+    /// The handles, made if there are none yet.
+    fn handles(&self) -> Result<&Handles> {
+        if let Some(handles) = self.existing_handles() {
+            return Ok(handles);
+        }
+        let _making = self.making.lock();
+        if self.existing_handles().is_none() {
+            let handles = KBox::pin_init(
+                pin_init!(Handles {
+                    buffers <- Tree::new(),
+                    offsets <- Tree::new(),
+                    timelines <- Tree::new(),
+                }),
+                GFP_KERNEL_ACCOUNT,
+            )?;
+
+            self.handles.populate(handles);
+        }
+        self.existing_handles().ok_or(ENOMEM)
+    }
+
+    fn existing_handles(&self) -> Option<&Handles> {
+        self.handles.as_ref().map(|handles| &**handles)
+    }
+
     /// Makes a buffer of `size` bytes and returns its handle.
     pub(crate) fn create_buffer(&self, size: u64) -> Result<(u32, Arc<Buffer>)> {
+        let handles = self.handles()?;
         let buffer = self.device().new_buffer(size)?;
-        let handle = self.buffers.alloc(1, buffer.clone(), HANDLES)?;
+        let handle = handles.buffers.alloc(1, buffer.clone(), HANDLES)?;
 
-        if let Err(err) = self.place(&buffer) {
-            drop(self.buffers.take(handle));
+        if let Err(err) = handles.place(&buffer) {
+            drop(handles.buffers.take(handle));
             return Err(err);
         }
         self.buffer_count.fetch_add(1, Relaxed);
         self.buffer_bytes.fetch_add(buffer.size(), Relaxed);
         Ok((handle as u32, buffer))
-    }
-
-    /// Gives a buffer its place among the mmap offsets.
-    fn place(&self, buffer: &Arc<Buffer>) -> Result {
-        let (pages, range) = if buffer.is_large() {
-            let pages = buffer.pages().next_multiple_of(Buffer::LARGE_PAGES);
-
-            (pages, LARGE_PGOFF..END_PGOFF)
-        } else {
-            (buffer.pages(), BUFFERS_PGOFF..LARGE_PGOFF)
-        };
-
-        buffer.set_pgoff(self.offsets.alloc(pages, buffer.clone(), range)?);
-        Ok(())
     }
 
     /// The buffer that `handle` names.
@@ -209,7 +250,9 @@ impl File {
     ///
     /// `ENOENT`.
     pub(crate) fn buffer(&self, handle: u32) -> Result<Arc<Buffer>> {
-        self.buffers.get(handle as usize).ok_or(ENOENT)
+        self.existing_handles()
+            .and_then(|handles| handles.buffers.get(handle as usize))
+            .ok_or(ENOENT)
     }
 
     /// Forgets `handle`.
@@ -218,10 +261,11 @@ impl File {
     ///
     /// `ENOENT`.
     pub(crate) fn destroy_buffer(&self, handle: u32) -> Result {
-        let buffer = self.buffers.take(handle as usize).ok_or(ENOENT)?;
+        let handles = self.existing_handles().ok_or(ENOENT)?;
+        let buffer = handles.buffers.take(handle as usize).ok_or(ENOENT)?;
 
         if let Some(pgoff) = buffer.pgoff() {
-            drop(self.offsets.take(pgoff));
+            drop(handles.offsets.take(pgoff));
         }
         self.buffer_count.fetch_sub(1, Relaxed);
         self.buffer_bytes.fetch_sub(buffer.size(), Relaxed);
@@ -232,7 +276,7 @@ impl File {
     pub(crate) fn create_timeline(&self) -> Result<u32> {
         let timeline = Arc::pin_init(Timeline::new(self.watch.clone()), GFP_KERNEL_ACCOUNT)?;
 
-        Ok(self.timelines.alloc(1, timeline, HANDLES)? as u32)
+        Ok(self.handles()?.timelines.alloc(1, timeline, HANDLES)? as u32)
     }
 
     /// The timeline that `handle` names.
@@ -241,7 +285,9 @@ impl File {
     ///
     /// `ENOENT`.
     pub(crate) fn timeline(&self, handle: u32) -> Result<Arc<Timeline>> {
-        self.timelines.get(handle as usize).ok_or(ENOENT)
+        self.existing_handles()
+            .and_then(|handles| handles.timelines.get(handle as usize))
+            .ok_or(ENOENT)
     }
 
     /// Forgets `handle`.
@@ -250,7 +296,10 @@ impl File {
     ///
     /// `ENOENT`.
     pub(crate) fn destroy_timeline(&self, handle: u32) -> Result {
-        let timeline = self.timelines.take(handle as usize).ok_or(ENOENT)?;
+        let timeline = self
+            .existing_handles()
+            .and_then(|handles| handles.timelines.take(handle as usize))
+            .ok_or(ENOENT)?;
 
         timeline.set_seen();
         Ok(())
@@ -270,7 +319,10 @@ impl File {
 
             return Mapping::new(buffer, pgoff, pgoff, pages);
         }
-        let buffer = self.offsets.get(pgoff).ok_or(EINVAL)?;
+        let buffer = self
+            .existing_handles()
+            .and_then(|handles| handles.offsets.get(pgoff))
+            .ok_or(EINVAL)?;
         let base = buffer.pgoff().ok_or(EINVAL)?;
 
         Mapping::new(buffer, base, pgoff, pages)

@@ -29,6 +29,7 @@ use crate::{
         uapi,
         user::{
             index_nospec,
+            Room,
             UserMemory, //
         },
     },
@@ -93,7 +94,7 @@ pub(crate) fn dispatch(file: &File, cmd: u32, arg: usize) -> Result {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn driver(file: &File, command: Command, index: usize, user: UserMemory) -> Result {
     let layouts = file.device().ioctls();
     if index >= layouts.len() {
@@ -108,19 +109,37 @@ fn driver(file: &File, command: Command, index: usize, user: UserMemory) -> Resu
     if file.device().slot().is_closing() {
         return Err(ENODEV);
     }
-    match layout.command.size() {
-        0..=32 => driver_call(file, index, layout, user, &mut [0; 4]),
-        33..=128 => driver_call(file, index, layout, user, &mut [0; 16]),
-        size => {
-            let mut words = KVec::new();
+    let size = layout.command.size();
+    let from = layout.command.direction().is_in().then_some(user);
 
-            words.resize(size.div_ceil(size_of::<u64>()), 0, GFP_KERNEL_ACCOUNT)?;
-            driver_call(file, index, layout, user, &mut words)
-        }
+    if size <= Room::SIZE {
+        driver_call(file, index, layout, user, Room::new().fill(size, from)?)
+    } else {
+        driver_large(file, index, layout, user, from)
     }
 }
 
-#[inline]
+/// The part of [`driver`] for structures that do not fit on the stack.
+#[inline(never)]
+fn driver_large(
+    file: &File,
+    index: usize,
+    layout: &Layout,
+    user: UserMemory,
+    from: Option<UserMemory>,
+) -> Result {
+    let size = layout.command.size();
+    let mut words = KVec::new();
+
+    words.resize(size.div_ceil(size_of::<u64>()), 0, GFP_KERNEL_ACCOUNT)?;
+    if let Some(from) = from {
+        from.read_struct(bytes_mut(&mut words, size)?)?;
+    }
+    driver_call(file, index, layout, user, &mut words)
+}
+
+/// Calls the driver with the structure in `words`, and copies out what it leaves there.
+#[inline(always)]
 fn driver_call(
     file: &File,
     index: usize,
@@ -129,11 +148,7 @@ fn driver_call(
     words: &mut [u64],
 ) -> Result {
     let size = layout.command.size();
-    let direction = layout.command.direction();
 
-    if direction.is_in() {
-        user.read_struct(bytes_mut(words, size)?)?;
-    }
     if layout.arrays.is_empty() {
         let guard = file.device().slot().enter(Kind::driver(index))?;
 
@@ -141,7 +156,7 @@ fn driver_call(
     } else {
         call_with_arrays(file, index, layout, words)?;
     }
-    if direction.is_out() {
+    if layout.command.direction().is_out() {
         user.write_struct(bytes_mut(words, size)?)?;
     }
     Ok(())

@@ -6,7 +6,11 @@
 
 use kernel::{
     bindings,
-    error::Error, //
+    error::{
+        Error,
+        Result, //
+    },
+    ffi::c_int, //
 };
 
 /// An error number; becomes an [`Error`] through `?` or `into()`.
@@ -17,6 +21,15 @@ impl From<Errno> for Error {
     fn from(errno: Errno) -> Self {
         Self::from_errno(-(errno.0 as i32))
     }
+}
+
+/// What a C function returned, as the kernel's `to_result`; inlined where every instruction counts.
+#[inline(always)]
+pub(super) fn check(err: c_int) -> Result {
+    if err < 0 {
+        return Err(Error::from_errno(err));
+    }
+    Ok(())
 }
 
 /// There is no such thing on this device.

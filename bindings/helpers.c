@@ -18,7 +18,7 @@
 /* User memory */
 
 /* Words are faster than a copy routine for what an ioctl carries. */
-#define ACCEL_COPY_WORDS_MAX	128
+#define ACCEL_COPY_WORDS_MAX	256
 
 static int copy_words_in(u64 *dst, const u64 __user *src, size_t size)
 {
@@ -56,6 +56,20 @@ static bool is_words(size_t size)
 	       !(size % sizeof(u64));
 }
 
+/* Out of line, so that the way of most ioctls saves no registers. */
+static noinline int copy_in_any(void *dst, size_t ksize, unsigned long src,
+				size_t usize)
+{
+	return copy_struct_from_user(dst, ksize, (const void __user *)src,
+				     usize);
+}
+
+static noinline int copy_out_any(unsigned long dst, const void *src,
+				 size_t size)
+{
+	return copy_to_user((void __user *)dst, src, size) ? -EFAULT : 0;
+}
+
 /**
  * accel_copy_in() - read a structure that grows, as copy_struct_from_user()
  * @dst: aligned to 8
@@ -69,8 +83,7 @@ int accel_copy_in(void *dst, size_t ksize, unsigned long src, size_t usize)
 {
 	if (likely(ksize == usize && is_words(ksize)))
 		return copy_words_in(dst, (const u64 __user *)src, ksize);
-	return copy_struct_from_user(dst, ksize, (const void __user *)src,
-				     usize);
+	return copy_in_any(dst, ksize, src, usize);
 }
 
 /**
@@ -89,7 +102,7 @@ int accel_copy_out(unsigned long dst, size_t usize, const void *src,
 
 	if (likely(is_words(size)))
 		return copy_words_out((u64 __user *)dst, src, size);
-	return copy_to_user((void __user *)dst, src, size) ? -EFAULT : 0;
+	return copy_out_any(dst, src, size);
 }
 
 /**
@@ -211,11 +224,14 @@ bool accel_vmf_is_pmd(const struct vm_fault *vmf, unsigned int order)
 
 struct page *accel_pages_alloc(unsigned int order)
 {
-	gfp_t gfp = GFP_KERNEL_ACCOUNT | __GFP_ZERO | __GFP_NOWARN;
+	/*
+	 * Large blocks are worth no effort. For a page there is reclaim, but no
+	 * killing: who asks for too much is told so.
+	 */
+	gfp_t effort = order ? __GFP_NORETRY : __GFP_RETRY_MAYFAIL;
 
-	if (order)
-		gfp |= __GFP_NORETRY;
-	return alloc_pages(gfp, order);
+	return alloc_pages(GFP_KERNEL_ACCOUNT | __GFP_ZERO | __GFP_NOWARN | effort,
+			   order);
 }
 
 void *accel_page_address(struct page *page)

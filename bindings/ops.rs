@@ -16,7 +16,10 @@
 //! get cannot leave them.
 
 use super::{
-    errno::EPROTO,
+    errno::{
+        check,
+        EPROTO, //
+    },
     ioctl::{
         check_table,
         IoctlEntry,
@@ -445,6 +448,7 @@ impl Erased {
         Ok(())
     }
 
+    #[inline]
     fn call(&self, device: &Device) -> RawCall {
         RawCall {
             data: self.data.as_ptr(),
@@ -455,6 +459,7 @@ impl Erased {
         }
     }
 
+    #[inline]
     fn file_call(&self, file: &File) -> RawCall {
         RawCall {
             context: file.context().get(),
@@ -474,7 +479,6 @@ impl Erased {
         if index >= self.ioctls_len() {
             return None;
         }
-        let index = super::user::index_nospec(index, self.ioctls_len());
 
         // SAFETY: `ioctls` has `ioctls_len` entries, constants in the driver's module.
         Some(unsafe { &*self.ops.ioctls.add(index) })
@@ -513,7 +517,7 @@ impl Erased {
         arrays: *const super::ioctl::RawArray,
     ) -> Result {
         // SAFETY: By this function's requirements and the type invariants.
-        to_result(unsafe { (ioctl.handler)(&self.file_call(file), args, arrays) })
+        check(unsafe { (ioctl.handler)(&self.file_call(file), args, arrays) })
     }
 
     /// # Safety

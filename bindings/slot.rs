@@ -29,10 +29,8 @@ use kernel::{
     seq_file::SeqFile,
     sync::{
         atomic::{
-            Acquire,
             Atomic,
-            Full,
-            Relaxed, //
+            Full, //
         },
         Mutex, //
     },
@@ -110,7 +108,7 @@ impl Slot {
     /// # Errors
     ///
     /// `ENODEV` when it is closed.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn enter(&self, kind: Kind) -> Result<Guard<'_>> {
         // SAFETY: The gate is initialised and every `Kind` is less than its number of kinds.
         if !unsafe { raw::accel_gate_enter(self.gate.get(), kind.0) } {
@@ -144,7 +142,11 @@ impl Slot {
     /// Whether the gate is closed, or about to be. Waiters look at this, outside of the gate.
     #[inline]
     pub(crate) fn is_closing(&self) -> bool {
-        self.closing.load(Acquire)
+        // `READ_ONCE`; ordering comes from the wait queue, whose lock the waker takes after it has
+        // set this.
+        // SAFETY: The flag is there for as long as `self`, and any byte that `xchg` has written or
+        // is writing is a `bool`.
+        unsafe { self.closing.as_ptr().read_volatile() }
     }
 
     /// The driver, for an interrupt thread.
@@ -201,7 +203,7 @@ impl Guard<'_> {
     /// # Errors
     ///
     /// `ENOTTY` no such ioctl; `EINVAL` when structure or arrays do not fit; the handler's.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn call_ioctl(
         &self,
         file: &File,
@@ -301,7 +303,9 @@ impl ContextSlot {
 
     #[inline]
     pub(super) fn get(&self) -> *mut c_void {
-        self.0.load(Relaxed)
+        // `READ_ONCE`, which is not a call as `Atomic::load` is.
+        // SAFETY: The pointer is there for as long as `self`, and is written by `xchg` as a whole.
+        unsafe { self.0.as_ptr().read_volatile() }
     }
 
     #[inline]

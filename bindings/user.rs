@@ -5,11 +5,12 @@
 //! Every copy here may sleep for as long as user space likes (a page on FUSE or userfaultfd): none
 //! is made with a [`super::slot::Guard`] held.
 
-use super::raw;
-use kernel::{
-    error::to_result,
-    prelude::*, //
+use super::{
+    errno::check,
+    raw, //
 };
+use core::mem::MaybeUninit;
+use kernel::prelude::*;
 
 /// An address in user space with the number of bytes that the user says are there.
 #[derive(Clone, Copy)]
@@ -33,7 +34,7 @@ impl UserMemory {
     #[inline]
     pub(crate) fn read_struct(self, dst: &mut [u8]) -> Result {
         // SAFETY: `dst` is valid for writes of its length; the helper checks the user's range.
-        to_result(unsafe {
+        check(unsafe {
             raw::accel_copy_in(
                 dst.as_mut_ptr().cast(),
                 dst.len(),
@@ -51,7 +52,7 @@ impl UserMemory {
     #[inline]
     pub(crate) fn write_struct(self, src: &[u8]) -> Result {
         // SAFETY: `src` is valid for reads of its length; the helper checks the user's range.
-        to_result(unsafe {
+        check(unsafe {
             raw::accel_copy_out(
                 self.address as _,
                 self.size,
@@ -69,7 +70,7 @@ impl UserMemory {
     #[inline]
     pub(crate) fn write_struct_zeroed(self, src: &[u8]) -> Result {
         // SAFETY: As in `write_struct`.
-        to_result(unsafe {
+        check(unsafe {
             raw::accel_copy_out_zeroed(
                 self.address as _,
                 self.size,
@@ -80,9 +81,82 @@ impl UserMemory {
     }
 }
 
+/// Room for a small structure, of which no more is written than is used.
+pub(crate) struct Room {
+    words: MaybeUninit<[u64; Self::SIZE / size_of::<u64>()]>,
+}
+
+impl Room {
+    /// Bytes.
+    pub(crate) const SIZE: usize = 128;
+
+    #[inline(always)]
+    pub(crate) fn new() -> Self {
+        Self {
+            words: MaybeUninit::uninit(),
+        }
+    }
+
+    /// The words that hold `size` bytes, zeroed, or read from the user.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` when there is no room; those of [`UserMemory::read_struct`].
+    #[inline(always)]
+    pub(crate) fn fill(&mut self, size: usize, from: Option<UserMemory>) -> Result<&mut [u64]> {
+        let start: *mut u64 = self.words.as_mut_ptr().cast();
+        let len = size.div_ceil(size_of::<u64>());
+
+        if size > Self::SIZE {
+            return Err(EINVAL);
+        }
+        match from {
+            Some(user) if size % size_of::<u64>() == 0 => {
+                // SAFETY: There is room for `size` bytes, all of which the helper writes or fails;
+                // it checks the user's range.
+                check(unsafe {
+                    raw::accel_copy_in(start.cast(), size, user.address as _, user.size)
+                })?;
+            }
+            _ => {
+                // SAFETY: There is room for `len` words.
+                unsafe { start.write_bytes(0, len) };
+            }
+        }
+        // SAFETY: `len` words have been written, and we have borrowed the room.
+        let words = unsafe { core::slice::from_raw_parts_mut(start, len) };
+
+        if let (Some(user), true) = (from, size % size_of::<u64>() != 0) {
+            user.read_struct(words.as_mut_bytes().get_mut(..size).ok_or(EINVAL)?)?;
+        }
+        Ok(words)
+    }
+}
+
 /// `array_index_nospec`: `index` if it is less than `size`, also in a mispredicted branch.
-#[inline]
+#[inline(always)]
 pub(crate) fn index_nospec(index: usize, size: usize) -> usize {
-    // SAFETY: Plain arithmetic.
-    unsafe { raw::accel_index_nospec(index as _, size as _) as usize }
+    #[cfg(CONFIG_X86_64)]
+    {
+        let mask: usize;
+
+        // As in `arch/x86/include/asm/barrier.h`: all-ones if the comparison borrows, else 0.
+        // SAFETY: Changes a register and flags.
+        unsafe {
+            core::arch::asm!(
+                "cmp {index}, {size}",
+                "sbb {mask}, {mask}",
+                index = in(reg) index,
+                size = in(reg) size,
+                mask = out(reg) mask,
+                options(pure, nomem, nostack),
+            );
+        }
+        index & mask
+    }
+    #[cfg(not(CONFIG_X86_64))]
+    {
+        // SAFETY: Plain arithmetic.
+        unsafe { super::raw::accel_index_nospec(index as _, size as _) as usize }
+    }
 }

@@ -33,10 +33,11 @@ mod uapi {
 
 struct Null;
 
-/// What an open file has: a buffer to map, and a job that it may hold.
+/// What an open file has: a buffer once it is mapped, and a job that it may hold.
 #[pin_data]
 struct Context {
-    scratch: Arc<accel::Buffer>,
+    #[pin]
+    scratch: Mutex<Option<Arc<accel::Buffer>>>,
     #[pin]
     held: Mutex<Option<Job>>,
 }
@@ -138,11 +139,9 @@ impl accel::Driver for Null {
         Ok(())
     }
 
-    fn open(device: &Lent<'_, '_, Self>) -> impl PinInit<Context, Error> {
-        let scratch = device.new_buffer(uapi::ACCEL_NULL_SCRATCH_SIZE.into());
-
+    fn open(_: &Lent<'_, '_, Self>) -> impl PinInit<Context, Error> {
         try_pin_init!(Context {
-            scratch: scratch?,
+            scratch <- new_mutex!(None),
             held <- new_mutex!(None),
         })
     }
@@ -151,7 +150,15 @@ impl accel::Driver for Null {
         if offset != 0 {
             return Err(EINVAL);
         }
-        Ok(accel::Region::Buffer(call.context().scratch.clone()))
+        let context = call.context();
+        let mut scratch = context.scratch.lock();
+        let buffer = match scratch.take() {
+            Some(buffer) => buffer,
+            None => call.new_buffer(uapi::ACCEL_NULL_SCRATCH_SIZE.into())?,
+        };
+
+        *scratch = Some(buffer.clone());
+        Ok(accel::Region::Buffer(buffer))
     }
 }
 
