@@ -25,7 +25,7 @@ accel-hash := $(firstword $(shell cat $(accel-sources) \
 		$(objtree)/include/config/kernel.release | sha256sum))
 
 RUSTFLAGS_accel_core.o := --emit=metadata=$(obj)/libaccel.rmeta \
-			  -Cmetadata=$(accel-hash)
+			  -Cmetadata=$(accel-hash) --env-set ACCEL_OBJ=$(ACCEL_OBJ)
 
 $(obj)/accel_core.o: $(obj)/bindings/uapi_generated.rs \
 		     $(obj)/bindings/helpers_generated.rs
@@ -52,7 +52,7 @@ $(obj)/bindings/helpers_generated.rs: $(src)/bindings/helpers.h FORCE
 quiet_cmd_accel_exports = EXPORTS $@
       cmd_accel_exports = $(NM) -p --defined-only $(filter %.o,$^) | \
 	awk '$$2 ~ /[TRDB]/ && $$3 ~ /^(_R|accel_)/ && $$3 !~ /__(pfx|cfi|odr_asan)|___module_init/ \
-		{ printf "ACCEL_EXPORT(%s)\n", $$3 }' | sort -u > $@
+		{ printf "extern int %s; EXPORT_SYMBOL_NS_GPL(%s, \"ACCEL\");\n", $$3, $$3 }' | sort -u > $@
 
 $(obj)/bindings/exports_generated.h: $(obj)/accel_core.o $(obj)/bindings/gate.o \
 				     $(obj)/bindings/helpers.o FORCE

@@ -33,7 +33,7 @@
 //! 1. the gate of a device (shared by operations, exclusive for unregister)
 //! 2. `mmap_lock`: faults and `mmap` enter the gate with it held, so nothing inside the gate may
 //!    touch user memory
-//! 3. [`minor`]'s registry; a device's list of files; a device's nodes
+//! 3. the registry of devices; a device's list of files; a device's nodes
 //! 4. a file's handle trees
 //! 5. a timeline
 //! 6. an eventfd; a wait queue

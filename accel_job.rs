@@ -179,12 +179,7 @@ impl Timeline {
     /// # Errors
     ///
     /// `ETIME` when `deadline_ns` (`CLOCK_MONOTONIC`) has passed; `ERESTARTSYS`.
-    pub(crate) fn wait(
-        &self,
-        point: u64,
-        deadline_ns: i64,
-        going: impl Fn() -> bool,
-    ) -> Result {
+    pub(crate) fn wait(&self, point: u64, deadline_ns: i64, going: impl Fn() -> bool) -> Result {
         if self.reached(point) || going() {
             return Ok(());
         }

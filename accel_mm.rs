@@ -219,9 +219,7 @@ impl Buffer {
 
     /// The block that byte `offset` is in, and where in it.
     fn at(&self, offset: u64) -> Result<(&PageBlock, usize)> {
-        let placed = self
-            .placed((offset >> PAGE_SHIFT) as usize)
-            .ok_or(ERANGE)?;
+        let placed = self.placed((offset >> PAGE_SHIFT) as usize).ok_or(ERANGE)?;
 
         Ok((
             &placed.block,
@@ -261,7 +259,9 @@ impl Mapping {
         pgoff: usize,
         pages: usize,
     ) -> Result<Self> {
-        let end = pgoff.checked_sub(base).and_then(|first| first.checked_add(pages));
+        let end = pgoff
+            .checked_sub(base)
+            .and_then(|first| first.checked_add(pages));
 
         match end {
             Some(end) if end <= buffer.pages() => Ok(Self { buffer, base }),

@@ -29,18 +29,33 @@
 #ifdef CONFIG_DEBUG_LOCK_ALLOC
 static struct lock_class_key accel_gate_key;
 
-#define gate_dep_acquire(gate) \
-	rwsem_acquire_read(&(gate)->dep_map, 0, 1, _RET_IP_)
-#define gate_dep_release(gate)	rwsem_release(&(gate)->dep_map, _RET_IP_)
-#define gate_dep_drain(gate)						\
-	do {								\
-		rwsem_acquire(&(gate)->dep_map, 0, 0, _RET_IP_);	\
-		rwsem_release(&(gate)->dep_map, _RET_IP_);		\
-	} while (0)
+static void gate_dep_acquire(struct accel_gate *gate)
+{
+	rwsem_acquire_read(&gate->dep_map, 0, 1, _RET_IP_);
+}
+
+static void gate_dep_release(struct accel_gate *gate)
+{
+	rwsem_release(&gate->dep_map, _RET_IP_);
+}
+
+static void gate_dep_drain(struct accel_gate *gate)
+{
+	rwsem_acquire(&gate->dep_map, 0, 0, _RET_IP_);
+	rwsem_release(&gate->dep_map, _RET_IP_);
+}
 #else
-#define gate_dep_acquire(gate)	do { } while (0)
-#define gate_dep_release(gate)	do { } while (0)
-#define gate_dep_drain(gate)	do { } while (0)
+static void gate_dep_acquire(struct accel_gate *gate)
+{
+}
+
+static void gate_dep_release(struct accel_gate *gate)
+{
+}
+
+static void gate_dep_drain(struct accel_gate *gate)
+{
+}
 #endif
 
 /**

@@ -10,7 +10,7 @@ kernel::sync::global_lock! {
     pub(crate) unsafe(uninit) static REGISTRY: Mutex<Option<Registry>> = None;
 }
 
-/// Makes [`REGISTRY`] usable, and `registry` what it holds. Empties it again when it is dropped.
+/// Makes [`static@REGISTRY`] usable, and `registry` what it holds. Empties it again when it is dropped.
 pub(crate) struct Global(());
 
 impl Global {

@@ -18,7 +18,7 @@
 /* User memory */
 
 /* Words are faster than a copy routine for what an ioctl carries. */
-#define ACCEL_COPY_WORDS_MAX	256
+#define ACCEL_COPY_WORDS_MAX 256
 
 static int copy_words_in(u64 *dst, const u64 __user *src, size_t size)
 {
@@ -197,8 +197,8 @@ int accel_mmap_prepare(struct vm_area_desc *desc)
 		return -EINVAL;
 	if (vma_desc_test(desc, VMA_EXEC_BIT))
 		return -EACCES;
-	vma_desc_set_flags(desc, VMA_IO_BIT, VMA_PFNMAP_BIT,
-			   VMA_DONTEXPAND_BIT, VMA_DONTDUMP_BIT);
+	vma_desc_set_flags(desc, VMA_IO_BIT, VMA_PFNMAP_BIT, VMA_DONTEXPAND_BIT,
+			   VMA_DONTDUMP_BIT);
 	vma_desc_clear_flags(desc, VMA_MAYEXEC_BIT);
 	return 0;
 }
@@ -230,8 +230,8 @@ struct page *accel_pages_alloc(unsigned int order)
 	 */
 	gfp_t effort = order ? __GFP_NORETRY : __GFP_RETRY_MAYFAIL;
 
-	return alloc_pages(GFP_KERNEL_ACCOUNT | __GFP_ZERO | __GFP_NOWARN | effort,
-			   order);
+	return alloc_pages(
+		GFP_KERNEL_ACCOUNT | __GFP_ZERO | __GFP_NOWARN | effort, order);
 }
 
 void *accel_page_address(struct page *page)
@@ -278,8 +278,8 @@ int accel_wait(struct wait_queue_head *wq, s64 deadline_ns,
 	int err = 0;
 
 	for (;;) {
-		long stop = prepare_to_wait_event(wq, &wait,
-						  TASK_INTERRUPTIBLE);
+		long stop =
+			prepare_to_wait_event(wq, &wait, TASK_INTERRUPTIBLE);
 
 		if (done(arg))
 			break;
@@ -288,10 +288,9 @@ int accel_wait(struct wait_queue_head *wq, s64 deadline_ns,
 			break;
 		}
 		/* 0 when the deadline has passed, else a signal or a wake-up. */
-		if (!schedule_hrtimeout_range(deadline_ns == S64_MAX ? NULL :
-								       &deadline,
-					      current->timer_slack_ns,
-					      HRTIMER_MODE_ABS)) {
+		if (!schedule_hrtimeout_range(
+			    deadline_ns == S64_MAX ? NULL : &deadline,
+			    current->timer_slack_ns, HRTIMER_MODE_ABS)) {
 			err = done(arg) ? 0 : -ETIME;
 			break;
 		}

@@ -260,10 +260,16 @@ const fn descriptor<T>(
     direction: Direction,
 ) -> RawArrayDescriptor {
     assert!(pointer % 8 == 0 && count % 4 == 0, "unaligned field");
-    assert!(align_of::<T>() <= 8, "elements are aligned to 8 bytes at most");
+    assert!(
+        align_of::<T>() <= 8,
+        "elements are aligned to 8 bytes at most"
+    );
     assert!(size_of::<T>() > 0 && max > 0, "an array of nothing");
     // What one call may make the kernel allocate.
-    assert!(max <= (16 << 20) / size_of::<T>(), "an array is at most 16 MiB");
+    assert!(
+        max <= (16 << 20) / size_of::<T>(),
+        "an array is at most 16 MiB"
+    );
     RawArrayDescriptor {
         pointer: pointer as u32,
         count: count as u32,
@@ -331,7 +337,6 @@ impl Arrays for () {
     type Slices<'a> = ();
     const DESCRIPTORS: &'static [RawArrayDescriptor] = &[];
 
-    #[expect(clippy::unused_unit, reason = "the trait's signature, which names a lifetime")]
     unsafe fn bind<'a>(_raw: *const RawArray) -> Self::Slices<'a> {}
 }
 
@@ -417,13 +422,19 @@ pub const fn ioctl<D: Driver, I: Ioctl<D>>() -> IoctlEntry<D> {
     let command = Command(I::COMMAND);
     let arrays = <I::Arrays as Arrays>::DESCRIPTORS;
 
-    assert!(command.kind() == uapi::ACCEL_IOCTL_TYPE, "not of type ACCEL_IOCTL_TYPE");
+    assert!(
+        command.kind() == uapi::ACCEL_IOCTL_TYPE,
+        "not of type ACCEL_IOCTL_TYPE"
+    );
     assert!(
         command.size() == size_of::<I::Args>(),
         "the size in the number is not the structure's"
     );
     assert!(command.size() <= ARGS_MAX, "the structure is too large");
-    assert!(align_of::<I::Args>() <= 8, "the structure is aligned to more than 8 bytes");
+    assert!(
+        align_of::<I::Args>() <= 8,
+        "the structure is aligned to more than 8 bytes"
+    );
     assert!(
         command.direction().is_in() || command.direction().is_out(),
         "an ioctl without a direction carries nothing"
@@ -432,8 +443,14 @@ pub const fn ioctl<D: Driver, I: Ioctl<D>>() -> IoctlEntry<D> {
     let mut i = 0;
     while i < arrays.len() {
         assert!(command.direction().is_in(), "who points to arrays goes in");
-        assert!(arrays[i].pointer as usize + 8 <= command.size(), "pointer out of bounds");
-        assert!(arrays[i].count as usize + 4 <= command.size(), "count out of bounds");
+        assert!(
+            arrays[i].pointer as usize + 8 <= command.size(),
+            "pointer out of bounds"
+        );
+        assert!(
+            arrays[i].count as usize + 4 <= command.size(),
+            "count out of bounds"
+        );
         i += 1;
     }
     IoctlEntry {
@@ -441,7 +458,7 @@ pub const fn ioctl<D: Driver, I: Ioctl<D>>() -> IoctlEntry<D> {
             command: I::COMMAND,
             arrays_len: arrays.len() as u32,
             arrays: arrays.as_ptr(),
-            name: I::NAME.as_ptr().cast(),
+            name: I::NAME.to_bytes_with_nul().as_ptr().cast(),
             handler: handler::<D, I>,
         },
         _driver: PhantomData,

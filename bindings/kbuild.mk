@@ -8,7 +8,7 @@
 #   $(call accel-driver,my_driver,HEADER)
 #
 # HEADER is the driver's uAPI header in accel-uapi-dir. Its Rust types are generated
-# to my_driver_uapi.rs in the folder that the environment's ACCEL_DRIVER_OBJ names.
+# to my_driver_uapi.rs in the folder that env!("ACCEL_DRIVER_OBJ") names.
 
 accel-uapi-dir ?= $(accel-dir)/include/uapi/accel
 # Where the core was built: beside the driver, or in the tree that M= of it was.
@@ -31,8 +31,8 @@ quiet_cmd_accel_uapi = BINDGEN $@
 
 # $(1) module, $(2) uAPI header
 define accel-driver-rules
-export ACCEL_DRIVER_OBJ := $(abspath $(obj))
-RUSTFLAGS_$(1).o := --extern accel=$(accel-obj)/libaccel.rmeta
+RUSTFLAGS_$(1).o := --extern accel=$(accel-obj)/libaccel.rmeta \
+	--env-set ACCEL_DRIVER_OBJ=$(abspath $(obj))
 $(obj)/$(1).o: $(obj)/$(1)_uapi.rs
 $(obj)/$(1)_uapi.rs: $(accel-uapi-dir)/$(2) FORCE
 	$$(call if_changed,accel_uapi)

@@ -237,6 +237,10 @@ impl Drop for ClassDevice {
 }
 
 /// Where a node lies in `/dev`, and who may open it before udev's rules say otherwise.
+///
+/// # Safety
+///
+/// The driver core calls this as an operation of our class.
 unsafe extern "C" fn devnode(
     dev: *const bindings::device,
     mode: *mut bindings::umode_t,
@@ -287,12 +291,19 @@ const COMMON: bindings::file_operations = bindings::file_operations {
     ..pin_init::zeroed()
 };
 
+/// # Safety
+///
+/// The VFS calls this as an operation of one of our files.
 unsafe extern "C" fn open<const COMPUTE: bool>(
     inode: *mut bindings::inode,
     file: *mut bindings::file,
 ) -> c_int {
     from_result(|| {
-        let node = if COMPUTE { Node::Compute } else { Node::Control };
+        let node = if COMPUTE {
+            Node::Compute
+        } else {
+            Node::Control
+        };
         // SAFETY: The VFS calls with a valid inode.
         let minor = unsafe { raw::accel_inode_minor(inode) };
         let private = minor::open(node, minor)?;
@@ -309,9 +320,13 @@ unsafe extern "C" fn open<const COMPUTE: bool>(
     })
 }
 
+/// # Safety
+///
+/// The VFS calls this as an operation of one of our files.
 unsafe extern "C" fn release(_inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
     // SAFETY: `open` has put it there, and the VFS calls this once, last.
-    let private = unsafe { <Arc<File> as ForeignOwnable>::from_foreign((*file).private_data.cast()) };
+    let private =
+        unsafe { <Arc<File> as ForeignOwnable>::from_foreign((*file).private_data.cast()) };
 
     File::release(private);
     0
@@ -341,16 +356,22 @@ unsafe fn private<'a>(file: *mut bindings::file) -> &'a File {
     unsafe { shared((*file).private_data) }
 }
 
+/// # Safety
+///
+/// The VFS calls this as an operation of one of our files.
 unsafe extern "C" fn ioctl(file: *mut bindings::file, cmd: c_uint, arg: c_ulong) -> c_long {
     // SAFETY: The VFS calls with an open file of ours.
     let file = unsafe { private(file) };
 
-    match crate::ioctl::dispatch(file, cmd, arg as usize) {
+    match crate::ioctl::dispatch(file, cmd, arg) {
         Ok(()) => 0,
         Err(err) => err.to_errno() as c_long,
     }
 }
 
+/// # Safety
+///
+/// The VFS calls this as an operation of one of our files.
 unsafe extern "C" fn poll(
     file: *mut bindings::file,
     table: *mut bindings::poll_table,
@@ -366,6 +387,9 @@ unsafe extern "C" fn poll(
     }
 }
 
+/// # Safety
+///
+/// The VFS calls this as an operation of one of our files.
 unsafe extern "C" fn show_fdinfo(seq: *mut bindings::seq_file, file: *mut bindings::file) {
     // SAFETY: The VFS calls with an open file of ours and a valid sequence file.
     let (file, seq) = unsafe { (private(file), SeqFile::from_raw(seq)) };

@@ -313,8 +313,16 @@ impl<D: Driver> Table<D> {
         close: Self::close,
         mmap: if D::HAS_MMAP { Some(Self::mmap) } else { None },
         poll: if D::HAS_POLL { Some(Self::poll) } else { None },
-        fdinfo: if D::HAS_FDINFO { Some(Self::fdinfo) } else { None },
-        interrupt: if D::HAS_INTERRUPT { Some(Self::interrupt) } else { None },
+        fdinfo: if D::HAS_FDINFO {
+            Some(Self::fdinfo)
+        } else {
+            None
+        },
+        interrupt: if D::HAS_INTERRUPT {
+            Some(Self::interrupt)
+        } else {
+            None
+        },
         drop_data: Self::drop_data,
     };
 

@@ -101,11 +101,7 @@ impl PageBlock {
             // SAFETY: The destination lies in the block, which is mapped in the kernel, by the
             // computation of `len`; the source is a slice of at least that length.
             unsafe {
-                bindings::memcpy(
-                    self.address().add(offset).cast(),
-                    src.as_ptr().cast(),
-                    len,
-                )
+                bindings::memcpy(self.address().add(offset).cast(), src.as_ptr().cast(), len)
             };
         }
         len

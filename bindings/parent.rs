@@ -33,7 +33,6 @@ use kernel::{
     platform,
     prelude::*,
     str::{
-
         CString, //
     },
     sync::aref::ARef, //
@@ -96,9 +95,7 @@ impl Parent for platform::Device<Bound> {
 }
 
 /// The C pointer, which the kernel's crate keeps to itself.
-pub(super) fn raw<Ctx: device::DeviceContext>(
-    dev: &device::Device<Ctx>,
-) -> *mut bindings::device {
+pub(super) fn raw<Ctx: device::DeviceContext>(dev: &device::Device<Ctx>) -> *mut bindings::device {
     // CAST: `device::Device` is a transparent wrapper of `Opaque<bindings::device>`.
     core::ptr::from_ref(dev).cast_mut().cast()
 }
@@ -282,6 +279,9 @@ impl Interrupt {
         Ok(Self { irq, line })
     }
 
+    /// # Safety
+    ///
+    /// The kernel calls this for a line that was requested with a `Line` as its cookie.
     unsafe extern "C" fn thread(_irq: c_int, cookie: *mut c_void) -> bindings::irqreturn_t {
         // SAFETY: The cookie is a `Line`, which is there until the interrupt is freed.
         let line = unsafe { &*cookie.cast::<Line>() };
@@ -301,12 +301,7 @@ impl Interrupt {
 impl Drop for Interrupt {
     fn drop(&mut self) {
         // SAFETY: By the type invariant. Returns when the thread has.
-        unsafe {
-            bindings::free_irq(
-                self.irq,
-                core::ptr::from_ref(&*self.line).cast_mut().cast(),
-            )
-        };
+        unsafe { bindings::free_irq(self.irq, core::ptr::from_ref(&*self.line).cast_mut().cast()) };
     }
 }
 

@@ -220,7 +220,10 @@ impl Guard<'_> {
         // SAFETY: `ioctl` is of this table; `args` are aligned bytes of its size that we have
         // borrowed; `bind` has checked the arrays; the context is open, and is closed when no call
         // is in progress.
-        unsafe { self.driver.call_ioctl(file, ioctl, args.start, raw.as_ptr()) }
+        unsafe {
+            self.driver
+                .call_ioctl(file, ioctl, args.start, raw.as_ptr())
+        }
     }
 
     /// What the driver shows at an offset.
@@ -333,7 +336,7 @@ impl<'a> Closing<'a> {
     /// Waits up to `timeout_ms`; gives itself back when somebody is still inside.
     pub(crate) fn drain(self, timeout_ms: usize) -> Result<Drained<'a>, Self> {
         // SAFETY: The gate is initialised and closed.
-        if unsafe { raw::accel_gate_drain(self.slot.gate.get(), timeout_ms as _) } {
+        if unsafe { raw::accel_gate_drain(self.slot.gate.get(), timeout_ms) } {
             Ok(Drained { slot: self.slot })
         } else {
             Err(self)
@@ -363,7 +366,10 @@ impl<'a> Closing<'a> {
             if count == 0 {
                 continue;
             }
-            match (NAMES.get(kind as usize), driver.and_then(|d| d.ioctl(index))) {
+            match (
+                NAMES.get(kind as usize),
+                driver.and_then(|d| d.ioctl(index)),
+            ) {
                 (Some(name), _) => found(name, count),
                 // SAFETY: A driver's names are constants that end with NUL.
                 (None, Some(ioctl)) => found(unsafe { CStr::from_char_ptr(ioctl.name) }, count),

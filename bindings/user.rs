@@ -35,12 +35,7 @@ impl UserMemory {
     pub(crate) fn read_struct(self, dst: &mut [u8]) -> Result {
         // SAFETY: `dst` is valid for writes of its length; the helper checks the user's range.
         check(unsafe {
-            raw::accel_copy_in(
-                dst.as_mut_ptr().cast(),
-                dst.len(),
-                self.address as _,
-                self.size,
-            )
+            raw::accel_copy_in(dst.as_mut_ptr().cast(), dst.len(), self.address, self.size)
         })
     }
 
@@ -53,12 +48,7 @@ impl UserMemory {
     pub(crate) fn write_struct(self, src: &[u8]) -> Result {
         // SAFETY: `src` is valid for reads of its length; the helper checks the user's range.
         check(unsafe {
-            raw::accel_copy_out(
-                self.address as _,
-                self.size,
-                src.as_ptr().cast(),
-                src.len(),
-            )
+            raw::accel_copy_out(self.address, self.size, src.as_ptr().cast(), src.len())
         })
     }
 
@@ -71,12 +61,7 @@ impl UserMemory {
     pub(crate) fn write_struct_zeroed(self, src: &[u8]) -> Result {
         // SAFETY: As in `write_struct`.
         check(unsafe {
-            raw::accel_copy_out_zeroed(
-                self.address as _,
-                self.size,
-                src.as_ptr().cast(),
-                src.len(),
-            )
+            raw::accel_copy_out_zeroed(self.address, self.size, src.as_ptr().cast(), src.len())
         })
     }
 }
@@ -114,9 +99,7 @@ impl Room {
             Some(user) if size % size_of::<u64>() == 0 => {
                 // SAFETY: There is room for `size` bytes, all of which the helper writes or fails;
                 // it checks the user's range.
-                check(unsafe {
-                    raw::accel_copy_in(start.cast(), size, user.address as _, user.size)
-                })?;
+                check(unsafe { raw::accel_copy_in(start.cast(), size, user.address, user.size) })?;
             }
             _ => {
                 // SAFETY: There is room for `len` words.
@@ -157,6 +140,6 @@ pub(crate) fn index_nospec(index: usize, size: usize) -> usize {
     #[cfg(not(CONFIG_X86_64))]
     {
         // SAFETY: Plain arithmetic.
-        unsafe { super::raw::accel_index_nospec(index as _, size as _) as usize }
+        unsafe { raw::accel_index_nospec(index, size) }
     }
 }

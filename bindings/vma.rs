@@ -78,6 +78,9 @@ unsafe fn file_of<'a>(file: *const bindings::file) -> &'a File {
     unsafe { shared((*file).private_data) }
 }
 
+/// # Safety
+///
+/// The kernel calls this as an operation of one of our VMAs.
 unsafe extern "C" fn mapped(
     start: c_ulong,
     end: c_ulong,
@@ -88,8 +91,8 @@ unsafe extern "C" fn mapped(
     from_result(|| {
         // SAFETY: The file is one of ours, which the new VMA holds.
         let file = unsafe { file_of(file) };
-        let pages = (end as usize - start as usize) >> PAGE_SHIFT;
-        let mapping = Arc::new(file.map(pgoff as usize, pages)?, GFP_KERNEL)?;
+        let pages = (end - start) >> PAGE_SHIFT;
+        let mapping = Arc::new(file.map(pgoff, pages)?, GFP_KERNEL)?;
 
         // SAFETY: `private` is where the kernel takes the VMA's private data from.
         unsafe { *private = mapping.into_foreign().cast() };
@@ -113,6 +116,9 @@ unsafe fn mapping_of<'a>(vma: *mut bindings::vm_area_struct) -> Option<&'a Mappi
     Some(unsafe { shared(private) })
 }
 
+/// # Safety
+///
+/// The kernel calls this as an operation of one of our VMAs.
 unsafe extern "C" fn open(vma: *mut bindings::vm_area_struct) {
     // SAFETY: The kernel calls with a VMA that is a copy of one of ours.
     let private = unsafe { (*vma).vm_private_data };
@@ -125,11 +131,19 @@ unsafe extern "C" fn open(vma: *mut bindings::vm_area_struct) {
     }
 }
 
+/// # Safety
+///
+/// The kernel calls this as an operation of one of our VMAs.
 unsafe extern "C" fn close(vma: *mut bindings::vm_area_struct) {
     // SAFETY: The kernel calls with one of our VMAs, whose reference this gives back.
-    drop(unsafe { <Arc<Mapping> as ForeignOwnable>::try_from_foreign((*vma).vm_private_data.cast()) });
+    drop(unsafe {
+        <Arc<Mapping> as ForeignOwnable>::try_from_foreign((*vma).vm_private_data.cast())
+    });
 }
 
+/// # Safety
+///
+/// The kernel calls this as an operation of one of our VMAs.
 unsafe extern "C" fn access(
     vma: *mut bindings::vm_area_struct,
     address: c_ulong,
@@ -142,27 +156,42 @@ unsafe extern "C" fn access(
         let (file, mapping) = unsafe { (file_of((*vma).vm_file), mapping_of(vma)) };
         let mapping = mapping.ok_or(EIO)?;
         // SAFETY: As above.
-        let (start, pgoff) = unsafe { ((*vma).__bindgen_anon_1.__bindgen_anon_1.vm_start, (*vma).vm_pgoff) };
-        let offset = ((pgoff as usize) << PAGE_SHIFT) + (address as usize - start as usize);
+        let (start, pgoff) = unsafe {
+            (
+                (*vma).__bindgen_anon_1.__bindgen_anon_1.vm_start,
+                (*vma).vm_pgoff,
+            )
+        };
+        let offset = (pgoff << PAGE_SHIFT) + (address - start);
         let len = usize::try_from(len)?;
         let _guard = file.device().slot().enter(Kind::FAULT)?;
 
         let done = if write != 0 {
             // SAFETY: The kernel hands in a buffer of `len` bytes to read from.
-            mapping.write(offset, unsafe { core::slice::from_raw_parts(buf.cast(), len) })?
+            mapping.write(offset, unsafe {
+                core::slice::from_raw_parts(buf.cast(), len)
+            })?
         } else {
             // SAFETY: The kernel hands in a buffer of `len` bytes to write to.
-            mapping.read(offset, unsafe { core::slice::from_raw_parts_mut(buf.cast(), len) })?
+            mapping.read(offset, unsafe {
+                core::slice::from_raw_parts_mut(buf.cast(), len)
+            })?
         };
         Ok(done as c_int)
     })
 }
 
+/// # Safety
+///
+/// The kernel calls this as an operation of one of our VMAs.
 unsafe extern "C" fn fault(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
     // SAFETY: The kernel calls with a fault on one of our VMAs.
     unsafe { handle(vmf, |mapping, fault| mapping.fault(fault)) }
 }
 
+/// # Safety
+///
+/// The kernel calls this as an operation of one of our VMAs.
 unsafe extern "C" fn huge_fault(
     vmf: *mut bindings::vm_fault,
     order: core::ffi::c_uint,
@@ -241,7 +270,7 @@ impl Fault<'_> {
         let (start, end) = unsafe {
             let vma = &(*self.vma()).__bindgen_anon_1.__bindgen_anon_1;
 
-            (vma.vm_start as usize, vma.vm_end as usize)
+            (vma.vm_start, vma.vm_end)
         };
         let base = address & !(WINDOW - 1);
         let first = start.max(base);
@@ -266,8 +295,8 @@ impl Fault<'_> {
             .address()
             .wrapping_add(pgoff.wrapping_sub(self.pgoff()).wrapping_mul(PAGE_SIZE));
         // SAFETY: The VMA is held and is a PFN mapping; the address lies in it.
-        let result =
-            FaultResult(unsafe { bindings::vmf_insert_pfn(self.vma(), address as _, pfn as _) });
+        let result = unsafe { bindings::vmf_insert_pfn(self.vma(), address, pfn) };
+        let result = FaultResult(result);
 
         if result.is_error() {
             return Err(result);
@@ -284,6 +313,6 @@ impl Fault<'_> {
         let write = self.vmf.flags & bindings::fault_flag_FAULT_FLAG_WRITE != 0;
 
         // SAFETY: `huge_fault` has checked that the VMA, which is a PFN mapping, has room.
-        FaultResult(unsafe { bindings::vmf_insert_pfn_pmd(vmf.cast_mut(), pfn as _, write) })
+        FaultResult(unsafe { bindings::vmf_insert_pfn_pmd(vmf.cast_mut(), pfn, write) })
     }
 }

@@ -58,8 +58,11 @@ impl WaitQueue {
     ///
     /// `ETIME`; `ERESTARTSYS` when a signal came.
     pub(crate) fn wait_until<F: Fn() -> bool>(&self, deadline_ns: i64, done: F) -> Result {
+        /// # Safety
+        ///
+        /// `arg` must be a valid `F`.
         unsafe extern "C" fn call<F: Fn() -> bool>(arg: *const c_void) -> bool {
-            // SAFETY: `arg` is the closure below, which `accel_wait` does not outlive.
+            // SAFETY: By this function's requirements.
             let done = unsafe { &*arg.cast::<F>() };
             done()
         }

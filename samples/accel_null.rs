@@ -26,7 +26,13 @@ use kernel::{
 };
 
 /// Types of `include/uapi/accel/accel_null.h`, generated.
-#[allow(dead_code, missing_docs, non_camel_case_types, unreachable_pub, unused_imports)]
+#[allow(
+    dead_code,
+    missing_docs,
+    non_camel_case_types,
+    unreachable_pub,
+    unused_imports
+)]
 mod uapi {
     include!(concat!(env!("ACCEL_DRIVER_OBJ"), "/accel_null_uapi.rs"));
 }

@@ -30,7 +30,13 @@ use kernel::{
 };
 
 /// Types of `include/uapi/accel/accel_edu.h`, generated.
-#[allow(dead_code, missing_docs, non_camel_case_types, unreachable_pub, unused_imports)]
+#[allow(
+    dead_code,
+    missing_docs,
+    non_camel_case_types,
+    unreachable_pub,
+    unused_imports
+)]
 mod uapi {
     include!(concat!(env!("ACCEL_DRIVER_OBJ"), "/accel_edu_uapi.rs"));
 }
@@ -41,7 +47,10 @@ kernel::pci_device_table!(
     PCI_TABLE,
     MODULE_PCI_TABLE,
     <Edu as pci::Driver>::IdInfo,
-    [(pci::DeviceId::from_id(accel::pci_vendor(0x1234), 0x11e8), ())]
+    [(
+        pci::DeviceId::from_id(accel::pci_vendor(0x1234), 0x11e8),
+        ()
+    )]
 );
 
 impl pci::Driver for Edu {
@@ -128,11 +137,7 @@ impl accel::Ioctl<Edu> for Factorial {
         >,
     );
 
-    fn call(
-        call: &Call<'_, '_, Edu>,
-        args: &mut Self::Args,
-        (numbers,): (&[u32],),
-    ) -> Result {
+    fn call(call: &Call<'_, '_, Edu>, args: &mut Self::Args, (numbers,): (&[u32],)) -> Result {
         let too_large = |&number: &u32| number > uapi::ACCEL_EDU_FACTORIAL_MAX;
 
         if args.flags != 0

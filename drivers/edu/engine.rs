@@ -101,9 +101,7 @@ pub(crate) struct Engine<'bound> {
 }
 
 impl<'bound> Engine<'bound> {
-    pub(crate) fn new(
-        pdev: &'bound pci::Device<Bound>,
-    ) -> impl PinInit<Self, Error> + 'bound {
+    pub(crate) fn new(pdev: &'bound pci::Device<Bound>) -> impl PinInit<Self, Error> + 'bound {
         pin_init::pin_init_scope(move || {
             let state = State {
                 running: None,

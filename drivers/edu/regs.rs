@@ -111,7 +111,11 @@ impl<'bound> Registers<'bound> {
         let id = bar.read(IDENTIFICATION);
 
         if u32::from(id.magic()) != MAGIC {
-            dev_err!(pdev, "not an edu device: it identifies as {:#010x}\n", id.into_raw());
+            dev_err!(
+                pdev,
+                "not an edu device: it identifies as {:#010x}\n",
+                id.into_raw()
+            );
             return Err(ENODEV);
         }
         let probe = 0x5a5a_1234;

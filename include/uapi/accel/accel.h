@@ -24,19 +24,19 @@
 #include <linux/ioctl.h>
 #include <linux/types.h>
 
-#define ACCEL_IOCTL_TYPE		0xc1
+#define ACCEL_IOCTL_TYPE 0xc1
 /* Numbers below ACCEL_NR_DRIVER are common, up to ACCEL_NR_END the driver's. */
-#define ACCEL_NR_DRIVER			0x40
-#define ACCEL_NR_END			0xa0
+#define ACCEL_NR_DRIVER 0x40
+#define ACCEL_NR_END 0xa0
 
-#define ACCEL_NR_INFO			0x00
-#define ACCEL_NR_BUFFER_CREATE		0x01
-#define ACCEL_NR_BUFFER_MMAP		0x02
-#define ACCEL_NR_BUFFER_DESTROY		0x03
-#define ACCEL_NR_TIMELINE_CREATE	0x04
-#define ACCEL_NR_TIMELINE_DESTROY	0x05
-#define ACCEL_NR_TIMELINE_WAIT		0x06
-#define ACCEL_NR_TIMELINE_EVENTFD	0x07
+#define ACCEL_NR_INFO 0x00
+#define ACCEL_NR_BUFFER_CREATE 0x01
+#define ACCEL_NR_BUFFER_MMAP 0x02
+#define ACCEL_NR_BUFFER_DESTROY 0x03
+#define ACCEL_NR_TIMELINE_CREATE 0x04
+#define ACCEL_NR_TIMELINE_DESTROY 0x05
+#define ACCEL_NR_TIMELINE_WAIT 0x06
+#define ACCEL_NR_TIMELINE_EVENTFD 0x07
 
 /**
  * enum accel_info_query - what ACCEL_IOCTL_INFO can be asked
@@ -49,11 +49,11 @@
  * @ACCEL_INFO_OPENS: struct accel_info_opens
  */
 enum accel_info_query {
-	ACCEL_INFO_QUERIES	= 0,
-	ACCEL_INFO_IDENTITY	= 1,
-	ACCEL_INFO_STATE	= 2,
-	ACCEL_INFO_MEMORY	= 3,
-	ACCEL_INFO_OPENS	= 4,
+	ACCEL_INFO_QUERIES = 0,
+	ACCEL_INFO_IDENTITY = 1,
+	ACCEL_INFO_STATE = 2,
+	ACCEL_INFO_MEMORY = 3,
+	ACCEL_INFO_OPENS = 4,
 };
 
 /**
@@ -100,9 +100,9 @@ struct accel_info_queries {
  * @ACCEL_FUNCTION_PARTITION: one of several that share a function
  */
 enum accel_function {
-	ACCEL_FUNCTION_PF		= 0,
-	ACCEL_FUNCTION_VF		= 1,
-	ACCEL_FUNCTION_PARTITION	= 2,
+	ACCEL_FUNCTION_PF = 0,
+	ACCEL_FUNCTION_VF = 1,
+	ACCEL_FUNCTION_PARTITION = 2,
 };
 
 /**
@@ -115,17 +115,17 @@ enum accel_function {
  * @ACCEL_CLASS_VIRTUAL: no hardware
  */
 enum accel_class {
-	ACCEL_CLASS_OTHER	= 0,
-	ACCEL_CLASS_NPU		= 1,
-	ACCEL_CLASS_DSP		= 2,
-	ACCEL_CLASS_FPGA	= 3,
-	ACCEL_CLASS_CRYPTO	= 4,
-	ACCEL_CLASS_VIRTUAL	= 5,
+	ACCEL_CLASS_OTHER = 0,
+	ACCEL_CLASS_NPU = 1,
+	ACCEL_CLASS_DSP = 2,
+	ACCEL_CLASS_FPGA = 3,
+	ACCEL_CLASS_CRYPTO = 4,
+	ACCEL_CLASS_VIRTUAL = 5,
 };
 
 /* accel_info_identity.flags */
-#define ACCEL_IDENTITY_PCI		(1U << 0)	/* @pci_* are valid */
-#define ACCEL_IDENTITY_NUMA		(1U << 1)	/* @numa_node is valid */
+#define ACCEL_IDENTITY_PCI (1U << 0) /* @pci_* are valid */
+#define ACCEL_IDENTITY_NUMA (1U << 1) /* @numa_node is valid */
 
 /**
  * struct accel_info_identity - who this is; constant as long as it exists
@@ -179,11 +179,11 @@ struct accel_info_identity {
  * @ACCEL_STATE_SUSPENDED: asleep
  */
 enum accel_state {
-	ACCEL_STATE_OPERATIONAL	= 0,
-	ACCEL_STATE_RESETTING	= 1,
-	ACCEL_STATE_NEEDS_RESET	= 2,
-	ACCEL_STATE_MALFUNCTION	= 3,
-	ACCEL_STATE_SUSPENDED	= 4,
+	ACCEL_STATE_OPERATIONAL = 0,
+	ACCEL_STATE_RESETTING = 1,
+	ACCEL_STATE_NEEDS_RESET = 2,
+	ACCEL_STATE_MALFUNCTION = 3,
+	ACCEL_STATE_SUSPENDED = 4,
 };
 
 /**
@@ -206,13 +206,13 @@ struct accel_info_state {
  * @ACCEL_MEMORY_DEVICE: on the device
  */
 enum accel_memory_kind {
-	ACCEL_MEMORY_HOST	= 0,
-	ACCEL_MEMORY_DEVICE	= 1,
+	ACCEL_MEMORY_HOST = 0,
+	ACCEL_MEMORY_DEVICE = 1,
 };
 
 /* accel_info_memory.flags */
-#define ACCEL_MEMORY_TOTAL		(1U << 0)	/* @total is valid */
-#define ACCEL_MEMORY_USED		(1U << 1)	/* @used is valid */
+#define ACCEL_MEMORY_TOTAL (1U << 0) /* @total is valid */
+#define ACCEL_MEMORY_USED (1U << 1) /* @used is valid */
 
 /**
  * struct accel_info_memory - one memory that the device works on
@@ -260,9 +260,9 @@ struct accel_buffer_create {
 	__u32 handle;
 };
 
-#define ACCEL_BUFFER_SIZE_MAX		(1ULL << 32)
+#define ACCEL_BUFFER_SIZE_MAX (1ULL << 32)
 /* Buffers of one file, and likewise its timelines. */
-#define ACCEL_HANDLES_MAX		65536
+#define ACCEL_HANDLES_MAX 65536
 
 /**
  * struct accel_buffer_mmap - argument of ACCEL_IOCTL_BUFFER_MMAP
@@ -356,9 +356,9 @@ struct accel_timeline_wait {
  * @eventfd: in, a file descriptor of eventfd(2)
  * @reserved: 0
  *
- * Adds 1 to the eventfd once, when the value reaches @point (at once when it
- * has), or the device or the file goes; then forgets it. Destroying the
- * timeline's handle does not.
+ * Adds 1 to the eventfd once, and forgets it: when the value reaches @point (at
+ * once when it has), or when it never will, because the device or the file goes,
+ * or the timeline, of which there is neither a handle nor a job any more.
  *
  * Errors: ENOENT no such @handle; EBADF no such file, EINVAL @eventfd is no
  * eventfd, @flags or @reserved; ENOSPC ACCEL_EVENTFDS_MAX wait already.
@@ -372,32 +372,32 @@ struct accel_timeline_eventfd {
 };
 
 /* Eventfds that wait on one timeline. */
-#define ACCEL_EVENTFDS_MAX		1024
+#define ACCEL_EVENTFDS_MAX 1024
 
 /*
  * mmap offsets from 0 to below ACCEL_MMAP_BUFFERS are the driver's, from there
  * to 2^44 those of buffers.
  */
-#define ACCEL_MMAP_BUFFERS		(1ULL << 40)
+#define ACCEL_MMAP_BUFFERS (1ULL << 40)
 
 #define ACCEL_IOCTL_INFO \
 	_IOWR(ACCEL_IOCTL_TYPE, ACCEL_NR_INFO, struct accel_info)
-#define ACCEL_IOCTL_BUFFER_CREATE \
+#define ACCEL_IOCTL_BUFFER_CREATE                       \
 	_IOWR(ACCEL_IOCTL_TYPE, ACCEL_NR_BUFFER_CREATE, \
 	      struct accel_buffer_create)
 #define ACCEL_IOCTL_BUFFER_MMAP \
 	_IOWR(ACCEL_IOCTL_TYPE, ACCEL_NR_BUFFER_MMAP, struct accel_buffer_mmap)
 #define ACCEL_IOCTL_BUFFER_DESTROY \
 	_IOW(ACCEL_IOCTL_TYPE, ACCEL_NR_BUFFER_DESTROY, struct accel_handle)
-#define ACCEL_IOCTL_TIMELINE_CREATE \
+#define ACCEL_IOCTL_TIMELINE_CREATE                       \
 	_IOWR(ACCEL_IOCTL_TYPE, ACCEL_NR_TIMELINE_CREATE, \
 	      struct accel_timeline_create)
 #define ACCEL_IOCTL_TIMELINE_DESTROY \
 	_IOW(ACCEL_IOCTL_TYPE, ACCEL_NR_TIMELINE_DESTROY, struct accel_handle)
-#define ACCEL_IOCTL_TIMELINE_WAIT \
+#define ACCEL_IOCTL_TIMELINE_WAIT                       \
 	_IOWR(ACCEL_IOCTL_TYPE, ACCEL_NR_TIMELINE_WAIT, \
 	      struct accel_timeline_wait)
-#define ACCEL_IOCTL_TIMELINE_EVENTFD \
+#define ACCEL_IOCTL_TIMELINE_EVENTFD                      \
 	_IOW(ACCEL_IOCTL_TYPE, ACCEL_NR_TIMELINE_EVENTFD, \
 	     struct accel_timeline_eventfd)
 

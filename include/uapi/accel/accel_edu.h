@@ -11,14 +11,14 @@
 
 #include <accel/accel.h>
 
-#define ACCEL_EDU_NR_FACTORIAL		0x40
-#define ACCEL_EDU_NR_COPY		0x41
+#define ACCEL_EDU_NR_FACTORIAL 0x40
+#define ACCEL_EDU_NR_COPY 0x41
 
 /* Most numbers of one job, and the greatest of them. */
-#define ACCEL_EDU_BATCH_MAX		1024
-#define ACCEL_EDU_FACTORIAL_MAX		255
+#define ACCEL_EDU_BATCH_MAX 1024
+#define ACCEL_EDU_FACTORIAL_MAX 255
 /* Jobs that one file may have queued. */
-#define ACCEL_EDU_JOBS_MAX		64
+#define ACCEL_EDU_JOBS_MAX 64
 
 /**
  * struct accel_edu_factorial - argument of ACCEL_EDU_IOCTL_FACTORIAL
@@ -78,7 +78,7 @@ struct accel_edu_copy {
 	__u64 point;
 };
 
-#define ACCEL_EDU_IOCTL_FACTORIAL \
+#define ACCEL_EDU_IOCTL_FACTORIAL                       \
 	_IOWR(ACCEL_IOCTL_TYPE, ACCEL_EDU_NR_FACTORIAL, \
 	      struct accel_edu_factorial)
 #define ACCEL_EDU_IOCTL_COPY \

@@ -7,11 +7,11 @@
 
 #include <accel/accel.h>
 
-#define ACCEL_NULL_NR_ADD		0x40
-#define ACCEL_NULL_NR_SUM		0x41
-#define ACCEL_NULL_NR_SUBMIT		0x42
+#define ACCEL_NULL_NR_ADD 0x40
+#define ACCEL_NULL_NR_SUM 0x41
+#define ACCEL_NULL_NR_SUBMIT 0x42
 
-#define ACCEL_NULL_SUM_MAX		4096
+#define ACCEL_NULL_SUM_MAX 4096
 
 /**
  * struct accel_null_add - argument of ACCEL_NULL_IOCTL_ADD
@@ -44,7 +44,7 @@ struct accel_null_sum {
 };
 
 /* accel_null_submit.flags */
-#define ACCEL_NULL_SUBMIT_HOLD		(1U << 0)	/* until the file closes */
+#define ACCEL_NULL_SUBMIT_HOLD (1U << 0) /* until the file closes */
 
 /**
  * struct accel_null_submit - argument of ACCEL_NULL_IOCTL_SUBMIT
@@ -72,6 +72,6 @@ struct accel_null_submit {
 	_IOWR(ACCEL_IOCTL_TYPE, ACCEL_NULL_NR_SUBMIT, struct accel_null_submit)
 
 /* Bytes of the scratch buffer that each file has at mmap offset 0. */
-#define ACCEL_NULL_SCRATCH_SIZE		4096
+#define ACCEL_NULL_SCRATCH_SIZE 4096
 
 #endif /* _UAPI_ACCEL_ACCEL_NULL_H */

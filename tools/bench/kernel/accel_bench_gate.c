@@ -3,12 +3,10 @@
 #include <linux/module.h>
 #include <linux/timex.h>
 
+#include "accel_bench.h"
 #include "helpers.h"
 
-#define ROUNDS	10000
-
-u64 accel_bench_now(void);
-u64 accel_bench_gate(void);
+#define ROUNDS 10000
 
 u64 accel_bench_now(void)
 {
