@@ -29,14 +29,18 @@ static void factorial(int dev, unsigned int number)
 	CALL(dev, ACCEL_IOCTL_TIMELINE_CREATE, &timeline);
 
 	struct accel_edu_factorial job = {
-		.numbers = (__u64)(unsigned long)&number, .count = 1,
-		.timeline = timeline.handle, .dst = buffer.handle,
+		.numbers = (__u64)(unsigned long)&number,
+		.count = 1,
+		.timeline = timeline.handle,
+		.dst = buffer.handle,
 	};
 	CALL(dev, ACCEL_EDU_IOCTL_FACTORIAL, &job);
 
 	/* The job runs. Sleep, without limit, until the timeline is at its point. */
 	struct accel_timeline_wait wait = {
-		.handle = timeline.handle, .point = job.point, .deadline_ns = 0x7fffffffffffffff,
+		.handle = timeline.handle,
+		.point = job.point,
+		.deadline_ns = 0x7fffffffffffffff,
 	};
 	CALL(dev, ACCEL_IOCTL_TIMELINE_WAIT, &wait);
 	if (wait.status)
@@ -46,7 +50,8 @@ static void factorial(int dev, unsigned int number)
 
 	CALL(dev, ACCEL_IOCTL_BUFFER_MMAP, &map);
 
-	__u32 *answer = mmap(NULL, map.size, PROT_READ, MAP_SHARED, dev, map.offset);
+	__u32 *answer =
+		mmap(NULL, map.size, PROT_READ, MAP_SHARED, dev, map.offset);
 
 	if (answer == MAP_FAILED)
 		err(1, "mmap");
@@ -56,9 +61,11 @@ static void factorial(int dev, unsigned int number)
 int main(int argc, char **argv)
 {
 	struct accel_info_identity who;
-	struct accel_info info = { .query = ACCEL_INFO_IDENTITY, .size = sizeof(who) };
+	struct accel_info info = { .query = ACCEL_INFO_IDENTITY,
+				   .size = sizeof(who) };
 	struct accel_null_add add = { .a = 2, .b = 3 };
-	int dev = open(argc > 1 ? argv[1] : "/dev/accel/accel0", O_RDWR | O_CLOEXEC);
+	int dev = open(argc > 1 ? argv[1] : "/dev/accel/accel0",
+		       O_RDWR | O_CLOEXEC);
 
 	if (dev < 0)
 		err(1, "open");
@@ -66,7 +73,8 @@ int main(int argc, char **argv)
 	/* Every device answers this. */
 	info.ptr = (__u64)(unsigned long)&who;
 	CALL(dev, ACCEL_IOCTL_INFO, &info);
-	printf("accel%u: driver %s, on %s %s\n", who.number, who.driver, who.bus, who.parent);
+	printf("accel%u: driver %s, on %s %s\n", who.number, who.driver,
+	       who.bus, who.parent);
 
 	/* The rest is the driver's own: its name says which header has it. */
 	if (!strcmp(who.uapi_name, "accel_edu")) {
