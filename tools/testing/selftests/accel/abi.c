@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The layout of the interface, as numbers that were written down once: built
+ * for 32 and for 64 bits it must come out the same, and may only ever grow at
+ * the end of a structure.
+ */
+
+#include "accel_test.h"
+#include "kselftest_harness.h"
+
+struct field {
+	const char *name;
+	size_t offset;
+	size_t size;
+	size_t expected_offset;
+	size_t expected_size;
+};
+
+#define F(type, field, at, bytes)                         \
+	{ #type "." #field, offsetof(struct type, field), \
+	  sizeof(((struct type *)0)->field), at, bytes }
+#define END(type, bytes) { #type " (size)", sizeof(struct type), 0, bytes, 0 }
+
+static const struct field fields[] = {
+	F(accel_info, query, 0, 4),
+	F(accel_info, index, 4, 4),
+	F(accel_info, size, 8, 4),
+	F(accel_info, flags, 12, 4),
+	F(accel_info, ptr, 16, 8),
+	END(accel_info, 24),
+
+	F(accel_info_queries, query, 0, 4),
+	F(accel_info_queries, size, 4, 4),
+	F(accel_info_queries, count, 8, 4),
+	F(accel_info_queries, flags, 12, 4),
+	F(accel_info_queries, name, 16, 32),
+	END(accel_info_queries, 48),
+
+	F(accel_info_identity, number, 0, 4),
+	F(accel_info_identity, function_index, 4, 4),
+	F(accel_info_identity, function, 8, 4),
+	F(accel_info_identity, device_class, 12, 4),
+	F(accel_info_identity, flags, 16, 4),
+	F(accel_info_identity, numa_node, 20, 4),
+	F(accel_info_identity, uapi_major, 24, 4),
+	F(accel_info_identity, uapi_minor, 28, 4),
+	F(accel_info_identity, max_contexts, 32, 4),
+	F(accel_info_identity, max_address_spaces, 36, 4),
+	F(accel_info_identity, pci_vendor, 40, 2),
+	F(accel_info_identity, pci_device, 42, 2),
+	F(accel_info_identity, pci_subvendor, 44, 2),
+	F(accel_info_identity, pci_subdevice, 46, 2),
+	F(accel_info_identity, uapi_name, 48, 32),
+	F(accel_info_identity, driver, 80, 32),
+	F(accel_info_identity, bus, 112, 16),
+	F(accel_info_identity, parent, 128, 64),
+	END(accel_info_identity, 192),
+
+	F(accel_info_state, state, 0, 4),
+	F(accel_info_state, flags, 4, 4),
+	F(accel_info_state, since_ns, 8, 8),
+	F(accel_info_state, registered_ns, 16, 8),
+	END(accel_info_state, 24),
+
+	F(accel_info_memory, kind, 0, 4),
+	F(accel_info_memory, flags, 4, 4),
+	F(accel_info_memory, total, 8, 8),
+	F(accel_info_memory, used, 16, 8),
+	END(accel_info_memory, 24),
+
+	F(accel_info_opens, compute_total, 0, 8),
+	F(accel_info_opens, compute_now, 8, 4),
+	F(accel_info_opens, control_now, 12, 4),
+	F(accel_info_opens, control_total, 16, 8),
+	END(accel_info_opens, 24),
+
+	F(accel_buffer_create, size, 0, 8),
+	F(accel_buffer_create, flags, 8, 4),
+	F(accel_buffer_create, handle, 12, 4),
+	END(accel_buffer_create, 16),
+
+	F(accel_buffer_mmap, handle, 0, 4),
+	F(accel_buffer_mmap, flags, 4, 4),
+	F(accel_buffer_mmap, offset, 8, 8),
+	F(accel_buffer_mmap, size, 16, 8),
+	END(accel_buffer_mmap, 24),
+
+	F(accel_handle, handle, 0, 4),
+	F(accel_handle, flags, 4, 4),
+	END(accel_handle, 8),
+
+	F(accel_timeline_create, flags, 0, 4),
+	F(accel_timeline_create, handle, 4, 4),
+	END(accel_timeline_create, 8),
+
+	F(accel_timeline_wait, handle, 0, 4),
+	F(accel_timeline_wait, flags, 4, 4),
+	F(accel_timeline_wait, point, 8, 8),
+	F(accel_timeline_wait, deadline_ns, 16, 8),
+	F(accel_timeline_wait, value, 24, 8),
+	F(accel_timeline_wait, status, 32, 4),
+	F(accel_timeline_wait, reserved, 36, 4),
+	END(accel_timeline_wait, 40),
+
+	F(accel_timeline_eventfd, handle, 0, 4),
+	F(accel_timeline_eventfd, flags, 4, 4),
+	F(accel_timeline_eventfd, point, 8, 8),
+	F(accel_timeline_eventfd, eventfd, 16, 4),
+	F(accel_timeline_eventfd, reserved, 20, 4),
+	END(accel_timeline_eventfd, 24),
+
+	F(accel_edu_factorial, numbers, 0, 8),
+	F(accel_edu_factorial, count, 8, 4),
+	F(accel_edu_factorial, timeline, 12, 4),
+	F(accel_edu_factorial, dst, 16, 4),
+	F(accel_edu_factorial, flags, 20, 4),
+	F(accel_edu_factorial, dst_offset, 24, 8),
+	F(accel_edu_factorial, point, 32, 8),
+	END(accel_edu_factorial, 40),
+
+	F(accel_edu_copy, src, 0, 4),
+	F(accel_edu_copy, dst, 4, 4),
+	F(accel_edu_copy, src_offset, 8, 8),
+	F(accel_edu_copy, dst_offset, 16, 8),
+	F(accel_edu_copy, size, 24, 8),
+	F(accel_edu_copy, timeline, 32, 4),
+	F(accel_edu_copy, flags, 36, 4),
+	F(accel_edu_copy, point, 40, 8),
+	END(accel_edu_copy, 48),
+
+	F(accel_null_add, a, 0, 8),
+	F(accel_null_add, b, 8, 8),
+	END(accel_null_add, 16),
+
+	F(accel_null_sum, values, 0, 8),
+	F(accel_null_sum, partial, 8, 8),
+	F(accel_null_sum, count, 16, 4),
+	F(accel_null_sum, flags, 20, 4),
+	F(accel_null_sum, sum, 24, 8),
+	END(accel_null_sum, 32),
+
+	F(accel_null_submit, timeline, 0, 4),
+	F(accel_null_submit, flags, 4, 4),
+	F(accel_null_submit, point, 8, 8),
+	END(accel_null_submit, 16),
+};
+
+struct number {
+	const char *name;
+	unsigned long long value;
+	unsigned long long expected;
+};
+
+#define N(name, value) { #name, name, value }
+
+/* Direction, size, type and number, as the asm-generic encoding has them. */
+static const struct number numbers[] = {
+	N(ACCEL_IOCTL_INFO, 0xc018c100),
+	N(ACCEL_IOCTL_BUFFER_CREATE, 0xc010c101),
+	N(ACCEL_IOCTL_BUFFER_MMAP, 0xc018c102),
+	N(ACCEL_IOCTL_BUFFER_DESTROY, 0x4008c103),
+	N(ACCEL_IOCTL_TIMELINE_CREATE, 0xc008c104),
+	N(ACCEL_IOCTL_TIMELINE_DESTROY, 0x4008c105),
+	N(ACCEL_IOCTL_TIMELINE_WAIT, 0xc028c106),
+	N(ACCEL_IOCTL_TIMELINE_EVENTFD, 0x4018c107),
+	N(ACCEL_EDU_IOCTL_FACTORIAL, 0xc028c140),
+	N(ACCEL_EDU_IOCTL_COPY, 0xc030c141),
+	N(ACCEL_NULL_IOCTL_ADD, 0xc010c140),
+	N(ACCEL_NULL_IOCTL_SUM, 0xc020c141),
+	N(ACCEL_NULL_IOCTL_SUBMIT, 0xc010c142),
+	N(ACCEL_NR_DRIVER, 0x40),
+	N(ACCEL_NR_END, 0xa0),
+	N(ACCEL_INFO_QUERIES, 0),
+	N(ACCEL_INFO_IDENTITY, 1),
+	N(ACCEL_INFO_STATE, 2),
+	N(ACCEL_INFO_MEMORY, 3),
+	N(ACCEL_INFO_OPENS, 4),
+	N(ACCEL_BUFFER_SIZE_MAX, 4294967296),
+	N(ACCEL_HANDLES_MAX, 65536),
+	N(ACCEL_EVENTFDS_MAX, 1024),
+	N(ACCEL_MMAP_BUFFERS, 1099511627776),
+	N(ACCEL_EDU_BATCH_MAX, 1024),
+	N(ACCEL_EDU_FACTORIAL_MAX, 255),
+	N(ACCEL_EDU_JOBS_MAX, 64),
+	N(ACCEL_NULL_SUM_MAX, 4096),
+	N(ACCEL_NULL_SUBMIT_HOLD, 1),
+	N(ACCEL_NULL_SCRATCH_SIZE, 4096),
+};
+
+/* What has 8 bytes lies at a multiple of 8 even where u64 aligns to 4. */
+#define SAME_EVERYWHERE(type, bytes)                                       \
+	_Static_assert(sizeof(struct type) == (bytes) && (bytes) % 8 == 0, \
+		       #type " has tail padding on some ABI")
+
+SAME_EVERYWHERE(accel_info, 24);
+SAME_EVERYWHERE(accel_info_queries, 48);
+SAME_EVERYWHERE(accel_info_identity, 192);
+SAME_EVERYWHERE(accel_info_state, 24);
+SAME_EVERYWHERE(accel_info_memory, 24);
+SAME_EVERYWHERE(accel_info_opens, 24);
+SAME_EVERYWHERE(accel_buffer_create, 16);
+SAME_EVERYWHERE(accel_buffer_mmap, 24);
+SAME_EVERYWHERE(accel_handle, 8);
+SAME_EVERYWHERE(accel_timeline_create, 8);
+SAME_EVERYWHERE(accel_timeline_wait, 40);
+SAME_EVERYWHERE(accel_timeline_eventfd, 24);
+SAME_EVERYWHERE(accel_edu_factorial, 40);
+SAME_EVERYWHERE(accel_edu_copy, 48);
+SAME_EVERYWHERE(accel_null_add, 16);
+SAME_EVERYWHERE(accel_null_sum, 32);
+SAME_EVERYWHERE(accel_null_submit, 16);
+
+/* pahole.sh looks at these: a type that nothing uses has no debug information. */
+#define KEEP(type) struct type abi_##type
+
+KEEP(accel_info);
+KEEP(accel_info_queries);
+KEEP(accel_info_identity);
+KEEP(accel_info_state);
+KEEP(accel_info_memory);
+KEEP(accel_info_opens);
+KEEP(accel_buffer_create);
+KEEP(accel_buffer_mmap);
+KEEP(accel_handle);
+KEEP(accel_timeline_create);
+KEEP(accel_timeline_wait);
+KEEP(accel_timeline_eventfd);
+KEEP(accel_edu_factorial);
+KEEP(accel_edu_copy);
+KEEP(accel_null_add);
+KEEP(accel_null_sum);
+KEEP(accel_null_submit);
+
+TEST(layout)
+{
+	size_t end = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(fields); i++) {
+		const struct field *f = &fields[i];
+
+		EXPECT_EQ(f->expected_offset, f->offset) TH_LOG("%s", f->name);
+		EXPECT_EQ(f->expected_size, f->size) TH_LOG("%s", f->name);
+		/* No hole: each field begins where the one before it ends. */
+		EXPECT_EQ(end, f->offset) TH_LOG("hole at %s", f->name);
+		if (f->size)
+			EXPECT_EQ(0, f->offset % (f->size > 8 ? 8 : f->size));
+		end = f->size ? f->offset + f->size : 0;
+	}
+}
+
+TEST(values)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++) {
+		EXPECT_EQ(numbers[i].expected, numbers[i].value)
+		TH_LOG("%s", numbers[i].name);
+	}
+}
+
+/* A driver's ioctls are in the driver's range, and no number is there twice. */
+TEST(ranges)
+{
+	static const unsigned long edu[] = { ACCEL_EDU_IOCTL_FACTORIAL,
+					     ACCEL_EDU_IOCTL_COPY };
+	static const unsigned long null[] = { ACCEL_NULL_IOCTL_ADD,
+					      ACCEL_NULL_IOCTL_SUM,
+					      ACCEL_NULL_IOCTL_SUBMIT };
+
+	for (size_t i = 0; i < ARRAY_SIZE(edu); i++) {
+		EXPECT_EQ(ACCEL_NR_DRIVER + i, _IOC_NR(edu[i]));
+		EXPECT_EQ(ACCEL_IOCTL_TYPE, _IOC_TYPE(edu[i]));
+		EXPECT_GT(ACCEL_NR_END, _IOC_NR(edu[i]));
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(null); i++) {
+		EXPECT_EQ(ACCEL_NR_DRIVER + i, _IOC_NR(null[i]));
+		EXPECT_EQ(ACCEL_IOCTL_TYPE, _IOC_TYPE(null[i]));
+		EXPECT_GT(ACCEL_NR_END, _IOC_NR(null[i]));
+	}
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,621 @@
+// SPDX-License-Identifier: GPL-2.0
+/* What the tests of the accelerator subsystem share. */
+
+#include "accel_test.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <limits.h>
+#include <setjmp.h>
+#include <sys/syscall.h>
+
+static struct accel_target target;
+/* Where the device hangs, kept for when it is gone. */
+static char target_pci[32];
+
+static int null_devices(void)
+{
+	struct dirent *entry;
+	int count = 0;
+	DIR *dir;
+
+	dir = opendir("/sys/bus/faux/devices");
+	if (!dir)
+		return 1;
+	while ((entry = readdir(dir)))
+		if (!strncmp(entry->d_name, NULL_DRIVER, strlen(NULL_DRIVER)))
+			count++;
+	closedir(dir);
+	return count;
+}
+
+static int null_count = 1;
+
+const struct accel_target *accel_target(void)
+{
+	const char *device = getenv("ACCEL_DEVICE");
+	const char *kind = getenv("ACCEL_KIND");
+	struct accel_info_identity id;
+	unsigned int first;
+	char found[64];
+	const char *n;
+	int fd;
+
+	if (target.compute[0])
+		return &target;
+	if (!device) {
+		if (accel_numbers(&first, 1) < 1)
+			return NULL;
+		snprintf(found, sizeof(found), "/dev/accel/accel%u", first);
+		device = found;
+	}
+	n = device + strlen(device);
+	while (n > device && isdigit((unsigned char)n[-1]))
+		n--;
+	if (!*n)
+		return NULL;
+	fd = open(device, O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		return NULL;
+	memset(&id, 0, sizeof(id));
+	if (accel_info(fd, ACCEL_INFO_IDENTITY, 0, &id, sizeof(id))) {
+		close(fd);
+		return NULL;
+	}
+	close(fd);
+	target.number = strtoul(n, NULL, 10);
+	target.edu = kind ? !strcmp(kind, "edu") : !strcmp(id.bus, "pci");
+	if (target.edu)
+		snprintf(target_pci, sizeof(target_pci), "%.31s", id.parent);
+	else
+		null_count = null_devices();
+	snprintf(target.control, sizeof(target.control), "%.*s_control%u",
+		 (int)(n - device), device, target.number);
+	snprintf(target.compute, sizeof(target.compute), "%s", device);
+	return &target;
+}
+
+int accel_open(int flags)
+{
+	const struct accel_target *t = accel_target();
+	int fd;
+
+	if (!t)
+		return -ENODEV;
+	fd = open(t->compute, flags);
+	return fd < 0 ? -errno : fd;
+}
+
+int accel_open_control(int flags)
+{
+	const struct accel_target *t = accel_target();
+	int fd;
+
+	if (!t)
+		return -ENODEV;
+	fd = open(t->control, flags);
+	return fd < 0 ? -errno : fd;
+}
+
+int accel_ioctl(int fd, unsigned long cmd, const void *arg)
+{
+	int ret = ioctl(fd, cmd, arg);
+
+	return ret < 0 ? -errno : ret;
+}
+
+int accel_info(int fd, uint32_t query, uint32_t index, void *answer,
+	       uint32_t size)
+{
+	struct accel_info info = {
+		.query = query,
+		.index = index,
+		.size = size,
+		.ptr = (uintptr_t)answer,
+	};
+
+	return accel_ioctl(fd, ACCEL_IOCTL_INFO, &info);
+}
+
+int accel_buffer_create(int fd, uint64_t size, uint32_t *handle)
+{
+	struct accel_buffer_create create = { .size = size };
+	int ret;
+
+	ret = accel_ioctl(fd, ACCEL_IOCTL_BUFFER_CREATE, &create);
+	if (!ret)
+		*handle = create.handle;
+	return ret;
+}
+
+int accel_buffer_mmap(int fd, uint32_t handle, uint64_t *offset, uint64_t *size)
+{
+	struct accel_buffer_mmap map = { .handle = handle };
+	int ret;
+
+	ret = accel_ioctl(fd, ACCEL_IOCTL_BUFFER_MMAP, &map);
+	if (ret)
+		return ret;
+	*offset = map.offset;
+	if (size)
+		*size = map.size;
+	return 0;
+}
+
+int accel_buffer_destroy(int fd, uint32_t handle)
+{
+	struct accel_handle destroy = { .handle = handle };
+
+	return accel_ioctl(fd, ACCEL_IOCTL_BUFFER_DESTROY, &destroy);
+}
+
+void *accel_buffer_map(int fd, uint32_t handle, size_t size, int prot)
+{
+	uint64_t offset;
+	void *map;
+	int ret;
+
+	ret = accel_buffer_mmap(fd, handle, &offset, NULL);
+	if (ret) {
+		errno = -ret;
+		return NULL;
+	}
+	map = mmap(NULL, size, prot, MAP_SHARED, fd, offset);
+	return map == MAP_FAILED ? NULL : map;
+}
+
+void *accel_buffer_new(int fd, size_t size, uint32_t *handle)
+{
+	int ret = accel_buffer_create(fd, size, handle);
+
+	if (ret) {
+		errno = -ret;
+		return NULL;
+	}
+	return accel_buffer_map(fd, *handle, size, PROT_READ | PROT_WRITE);
+}
+
+int accel_timeline_create(int fd, uint32_t *handle)
+{
+	struct accel_timeline_create create = {};
+	int ret;
+
+	ret = accel_ioctl(fd, ACCEL_IOCTL_TIMELINE_CREATE, &create);
+	if (!ret)
+		*handle = create.handle;
+	return ret;
+}
+
+int accel_timeline_destroy(int fd, uint32_t handle)
+{
+	struct accel_handle destroy = { .handle = handle };
+
+	return accel_ioctl(fd, ACCEL_IOCTL_TIMELINE_DESTROY, &destroy);
+}
+
+int accel_timeline_wait(int fd, uint32_t handle, uint64_t point,
+			int64_t deadline, uint64_t *value, int32_t *status)
+{
+	struct accel_timeline_wait wait = {
+		.handle = handle,
+		.point = point,
+		.deadline_ns = deadline,
+		.value = ~0ULL,
+		.status = 1,
+	};
+	int ret;
+
+	ret = accel_ioctl(fd, ACCEL_IOCTL_TIMELINE_WAIT, &wait);
+	if (ret)
+		return ret;
+	if (value)
+		*value = wait.value;
+	if (status)
+		*status = wait.status;
+	return 0;
+}
+
+int accel_timeline_eventfd(int fd, uint32_t handle, uint64_t point, int eventfd)
+{
+	struct accel_timeline_eventfd arg = {
+		.handle = handle,
+		.point = point,
+		.eventfd = eventfd,
+	};
+
+	return accel_ioctl(fd, ACCEL_IOCTL_TIMELINE_EVENTFD, &arg);
+}
+
+static int submit_edu(int fd, uint32_t timeline, uint64_t *point)
+{
+	uint32_t number = 3;
+	struct accel_edu_factorial factorial = {
+		.numbers = (uintptr_t)&number,
+		.count = 1,
+		.timeline = timeline,
+	};
+	int ret;
+
+	ret = accel_buffer_create(fd, 4, &factorial.dst);
+	if (ret)
+		return ret;
+	ret = accel_ioctl(fd, ACCEL_EDU_IOCTL_FACTORIAL, &factorial);
+	/* The job keeps the buffer. */
+	accel_buffer_destroy(fd, factorial.dst);
+	if (!ret)
+		*point = factorial.point;
+	return ret;
+}
+
+int accel_submit(int fd, uint32_t timeline, uint64_t *point)
+{
+	struct accel_null_submit submit = { .timeline = timeline };
+	int ret;
+
+	if (target.edu)
+		return submit_edu(fd, timeline, point);
+	ret = accel_ioctl(fd, ACCEL_NULL_IOCTL_SUBMIT, &submit);
+	if (!ret)
+		*point = submit.point;
+	return ret;
+}
+
+uint64_t accel_eventfd_count(int eventfd)
+{
+	uint64_t count;
+
+	if (read(eventfd, &count, sizeof(count)) != sizeof(count))
+		return 0;
+	return count;
+}
+
+int64_t accel_fdinfo(int fd, const char *name)
+{
+	char path[64], line[256];
+	int64_t value = -ENOENT;
+	size_t length = strlen(name);
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	file = fopen(path, "re");
+	if (!file)
+		return -errno;
+	while (fgets(line, sizeof(line), file))
+		if (!strncmp(line, name, length) && line[length] == ':')
+			value = strtoll(line + length + 1, NULL, 10);
+	fclose(file);
+	return value;
+}
+
+int64_t accel_now(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * NSEC_PER_SEC + now.tv_nsec;
+}
+
+void accel_sleep_ms(unsigned int ms)
+{
+	struct timespec time = {
+		.tv_sec = ms / 1000,
+		.tv_nsec = ms % 1000 * NSEC_PER_MSEC,
+	};
+
+	while (nanosleep(&time, &time) && errno == EINTR)
+		;
+}
+
+static sigjmp_buf touch_back;
+
+static void touch_handler(int sig)
+{
+	siglongjmp(touch_back, sig);
+}
+
+static int touch(unsigned char *p, bool write)
+{
+	struct sigaction action = { .sa_handler = touch_handler };
+	struct sigaction bus, segv;
+	int sig;
+
+	sigaction(SIGBUS, &action, &bus);
+	sigaction(SIGSEGV, &action, &segv);
+	sig = sigsetjmp(touch_back, 1);
+	if (!sig) {
+		unsigned char byte = __atomic_load_n(p, __ATOMIC_RELAXED);
+
+		if (write)
+			__atomic_store_n(p, byte, __ATOMIC_RELAXED);
+	}
+	sigaction(SIGBUS, &bus, NULL);
+	sigaction(SIGSEGV, &segv, NULL);
+	return sig;
+}
+
+int accel_touch(const void *p)
+{
+	return touch((unsigned char *)p, false);
+}
+
+int accel_touch_write(void *p)
+{
+	return touch(p, true);
+}
+
+int accel_mmap_errno(int fd, size_t size, int prot, int flags, uint64_t offset)
+{
+	void *map = mmap(NULL, size, prot, flags, fd, offset);
+
+	if (map == MAP_FAILED)
+		return -errno;
+	munmap(map, size);
+	return 0;
+}
+
+int accel_read_line(const char *path, char *line, size_t size)
+{
+	ssize_t n;
+	int fd;
+
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	n = read(fd, line, size - 1);
+	close(fd);
+	if (n < 0)
+		return -EIO;
+	line[n] = '\0';
+	line[strcspn(line, "\n")] = '\0';
+	return 0;
+}
+
+int accel_write_line(const char *path, const char *line)
+{
+	int fd, ret = 0;
+
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	if (write(fd, line, strlen(line)) < 0)
+		ret = -errno;
+	close(fd);
+	return ret;
+}
+
+bool accel_exists(const char *path)
+{
+	return access(path, F_OK) == 0;
+}
+
+const char *accel_class(void)
+{
+	return accel_exists("/sys/class/accel_core") ? "accel_core" : "accel";
+}
+
+static int compare(const void *a, const void *b)
+{
+	unsigned int x = *(const unsigned int *)a, y = *(const unsigned int *)b;
+
+	return (x > y) - (x < y);
+}
+
+int accel_numbers(unsigned int *numbers, int most)
+{
+	unsigned int *all, number;
+	struct dirent *entry;
+	int count = 0;
+	char path[64];
+	char rest;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/sys/class/%s", accel_class());
+	dir = opendir(path);
+	if (!dir)
+		return -errno;
+	all = calloc(65536, sizeof(*all));
+	if (!all) {
+		closedir(dir);
+		return -ENOMEM;
+	}
+	while ((entry = readdir(dir)) && count < 65536)
+		if (sscanf(entry->d_name, "accel%u%c", &number, &rest) == 1)
+			all[count++] = number;
+	closedir(dir);
+	qsort(all, count, sizeof(*all), compare);
+	memcpy(numbers, all, (count < most ? count : most) * sizeof(*all));
+	free(all);
+	return count;
+}
+
+static int compare_address(const void *a, const void *b)
+{
+	return strcmp(a, b);
+}
+
+int accel_pci_find(struct accel_pci *pci)
+{
+	char path[320], vendor[16], device[16];
+	struct dirent *entry;
+	DIR *dir;
+
+	pci->count = 0;
+	dir = opendir("/sys/bus/pci/devices");
+	if (!dir)
+		return -errno;
+	while ((entry = readdir(dir)) && pci->count < 4) {
+		if (entry->d_name[0] == '.')
+			continue;
+		snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/vendor",
+			 entry->d_name);
+		if (accel_read_line(path, vendor, sizeof(vendor)))
+			continue;
+		snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/device",
+			 entry->d_name);
+		if (accel_read_line(path, device, sizeof(device)))
+			continue;
+		if (strcmp(vendor, "0x1234") || strcmp(device, "0x11e8"))
+			continue;
+		snprintf(pci->address[pci->count++], sizeof(pci->address[0]),
+			 "%.31s", entry->d_name);
+	}
+	closedir(dir);
+	qsort(pci->address, pci->count, sizeof(pci->address[0]),
+	      compare_address);
+	return pci->count;
+}
+
+int accel_pci_bind(const char *address)
+{
+	return accel_write_line("/sys/bus/pci/drivers/" EDU_DRIVER "/bind",
+				address);
+}
+
+int accel_pci_unbind(const char *address)
+{
+	return accel_write_line("/sys/bus/pci/drivers/" EDU_DRIVER "/unbind",
+				address);
+}
+
+bool accel_pci_bound(const char *address)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/drivers/" EDU_DRIVER "/%s",
+		 address);
+	return accel_exists(path);
+}
+
+int accel_pci_number(const char *address)
+{
+	struct dirent *entry;
+	unsigned int number;
+	int found = -ENODEV;
+	char path[128];
+	char rest;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/%s", address,
+		 accel_class());
+	dir = opendir(path);
+	if (!dir)
+		return -errno;
+	while ((entry = readdir(dir)))
+		if (sscanf(entry->d_name, "accel%u%c", &number, &rest) == 1)
+			found = number;
+	closedir(dir);
+	return found;
+}
+
+int accel_modprobe(const char *module, const char *parameter)
+{
+	int status;
+	pid_t pid;
+
+	pid = fork();
+	if (pid < 0)
+		return -errno;
+	if (!pid) {
+		int null = open("/dev/null", O_WRONLY);
+
+		dup2(null, STDOUT_FILENO);
+		dup2(null, STDERR_FILENO);
+		execlp("modprobe", "modprobe", module, parameter, NULL);
+		_exit(127);
+	}
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return -errno;
+	return WIFEXITED(status) && !WEXITSTATUS(status) ? 0 : -EINVAL;
+}
+
+int accel_rmmod(const char *module)
+{
+	return syscall(SYS_delete_module, module, O_NONBLOCK) ? -errno : 0;
+}
+
+bool accel_loaded(const char *module)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "/sys/module/%s/initstate", module);
+	return accel_exists(path);
+}
+
+int accel_remove(void)
+{
+	if (!accel_target())
+		return -ENODEV;
+	return target.edu ? accel_pci_unbind(target_pci) :
+			    accel_rmmod(NULL_DRIVER);
+}
+
+int accel_restore(void)
+{
+	char parameter[32];
+	int ret = 0;
+
+	/*
+	 * The tests leave no file open; still, one that was closed a moment
+	 * ago may hold the number until the kernel has got round to it.
+	 */
+	for (int tries = 0; tries < 20; tries++) {
+		if (accel_exists(target.compute))
+			return 0;
+		if (target.edu) {
+			if (accel_pci_bound(target_pci))
+				accel_pci_unbind(target_pci);
+			if (!accel_loaded(EDU_DRIVER))
+				ret = accel_modprobe(EDU_DRIVER, NULL);
+			else
+				ret = accel_pci_bind(target_pci);
+		} else {
+			if (accel_loaded(NULL_DRIVER))
+				accel_rmmod(NULL_DRIVER);
+			snprintf(parameter, sizeof(parameter), "devices=%d",
+				 null_count);
+			ret = accel_modprobe(NULL_DRIVER, parameter);
+		}
+		if (accel_exists(target.compute))
+			return 0;
+		accel_sleep_ms(50);
+	}
+	return ret ? ret : -ENODEV;
+}
+
+static void *call_thread(void *data)
+{
+	struct accel_call *call = data;
+
+	call->result = accel_ioctl(call->fd, call->cmd, call->arg);
+	call->ended = accel_now();
+	__atomic_store_n(&call->done, true, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+int accel_call_start(struct accel_call *call, int fd, unsigned long cmd,
+		     void *arg)
+{
+	memset(call, 0, sizeof(*call));
+	call->fd = fd;
+	call->cmd = cmd;
+	call->arg = arg;
+	return -pthread_create(&call->thread, NULL, call_thread, call);
+}
+
+bool accel_call_wait(struct accel_call *call, unsigned int ms)
+{
+	int64_t until = accel_now() + ms * NSEC_PER_MSEC;
+
+	while (!__atomic_load_n(&call->done, __ATOMIC_ACQUIRE)) {
+		if (accel_now() > until)
+			return false;
+		accel_sleep_ms(2);
+	}
+	return true;
+}
+
+void accel_call_join(struct accel_call *call)
+{
+	pthread_join(call->thread, NULL);
+}
