@@ -1,0 +1,404 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Booting a guest in QEMU, doing one job in it, and bringing back what it said.
+
+use std::fmt;
+use std::fs;
+use std::io::Read;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::command::{tail, tied};
+use crate::image::{self, Contents};
+use crate::kernel::Kernel;
+use crate::klog;
+use crate::modules::Modules;
+use crate::place::Place;
+use crate::step;
+
+/// How many educational devices a guest has if nothing else is asked for.
+pub const DEFAULT_EDU: usize = 2;
+
+/// What executes the guest's instructions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accel {
+    Kvm,
+    Tcg,
+    /// One thread, and a clock that counts instructions: for measuring.
+    Counting,
+}
+
+impl fmt::Display for Accel {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Accel::Kvm => "KVM",
+            Accel::Tcg => "TCG",
+            Accel::Counting => "TCG, counting instructions",
+        })
+    }
+}
+
+/// What the guest does once it is up.
+#[derive(Debug)]
+pub enum Job {
+    /// Nothing: it only says that it booted.
+    Probe,
+    /// A line for bash.
+    Command(String),
+    /// The tests that `accel/tests` in the image lists.
+    Tests,
+    /// An interactive shell on this terminal.
+    Shell,
+}
+
+/// A guest that is to be booted.
+pub struct Guest<'a> {
+    pub place: &'a Place,
+    pub kernel: &'a Kernel,
+    /// Our modules, if the guest is to have any.
+    pub modules: Option<&'a Modules>,
+    /// Modules to load before the job, each with its parameters.
+    pub load: Vec<String>,
+    pub contents: Contents,
+    pub job: Job,
+    pub accel: Accel,
+    pub cpus: usize,
+    pub edu: usize,
+    pub cmdline: String,
+    /// The longest that the guest may take in all.
+    pub limit: Duration,
+    /// The longest that it may say nothing at all.
+    pub silence: Duration,
+}
+
+/// Something that the guest sent.
+pub enum Said<'a> {
+    Out(&'a [u8]),
+    Err(&'a [u8]),
+}
+
+/// How a run ended.
+#[derive(Debug, Default)]
+pub struct Ended {
+    /// The job's exit status; none if the guest went away before it had one.
+    pub status: Option<i32>,
+    /// The kernel log.
+    pub log: String,
+    /// Reports in the kernel log that must not be there.
+    pub reports: Vec<String>,
+    /// Modules that could not be loaded, and why.
+    pub refused: Vec<String>,
+    /// Whether the guest came up at all.
+    pub booted: bool,
+    /// Why it was killed, if it was.
+    pub killed: Option<String>,
+}
+
+impl Ended {
+    /// What is wrong with the run apart from the job's own status.
+    pub fn trouble(&self) -> Option<String> {
+        let mut parts = Vec::new();
+        if let Some(why) = &self.killed {
+            parts.push(format!("the guest was stopped: {why}"));
+        }
+        for module in &self.refused {
+            parts.push(format!("not loaded: {module}"));
+        }
+        for report in &self.reports {
+            parts.push(format!("the guest's kernel log has a report:\n{report}"));
+        }
+        if self.status.is_none() && self.killed.is_none() {
+            parts.push("the guest ended before its job did".to_owned());
+        }
+        if self.status.is_none() && self.reports.is_empty() {
+            parts.push(format!("its last words:\n{}", tail(&self.log, 20)));
+        }
+        (!parts.is_empty()).then(|| parts.join("\n"))
+    }
+}
+
+enum Event {
+    Out(Vec<u8>),
+    Err(Vec<u8>),
+    Control(Vec<u8>),
+}
+
+type ToEvent = fn(Vec<u8>) -> Event;
+
+/// The channels from the guest, by the name of their port.
+const PORTS: &[(&str, ToEvent)] = &[
+    ("out", Event::Out),
+    ("err", Event::Err),
+    ("ctl", Event::Control),
+];
+
+impl Guest<'_> {
+    /// Boots, does the job, powers off. `hear` gets the job's output as it comes.
+    pub fn run(mut self, mut hear: impl FnMut(Said)) -> Result<Ended> {
+        let folder = Folder::new()?;
+        let initrd = folder.path.join("initrd");
+        self.contents
+            .texts
+            .push(("accel/job".to_owned(), self.job_text()));
+        if let Job::Command(command) = &self.job {
+            self.contents
+                .texts
+                .push(("accel/command".to_owned(), format!("{command}\n")));
+        }
+        image::write(
+            self.place,
+            self.kernel,
+            self.modules,
+            &self.contents,
+            &initrd,
+        )?;
+
+        let (send, events) = mpsc::channel();
+        for (name, event) in PORTS {
+            listen(&folder.path.join(name), send.clone(), *event)?;
+        }
+        drop(send);
+        let log = folder.path.join("klog");
+        let child = self.start(&folder.path, &initrd, &log)?;
+        let mut ended = self.follow(child, &events, &log, &mut hear)?;
+        ended.log = String::from_utf8_lossy(&fs::read(&log).unwrap_or_default()).into_owned();
+        ended.reports = klog::reports(&ended.log);
+        // The excerpts that are shown may not be all that somebody wants to see.
+        let kept = self
+            .place
+            .log(&format!("guest-{}.log", self.kernel.flavour.name));
+        fs::write(&kept, &ended.log).with_context(|| format!("writing {}", kept.display()))?;
+        Ok(ended)
+    }
+
+    fn job_text(&self) -> String {
+        let mode = match self.job {
+            Job::Probe => "probe",
+            Job::Command(_) => "command",
+            Job::Tests => "tests",
+            Job::Shell => "shell",
+        };
+        let size =
+            |name: &str, default: &str| std::env::var(name).unwrap_or_else(|_| default.to_owned());
+        format!(
+            "MODE={mode}\nMODULES={}\nROWS={}\nCOLS={}\nexport TERM={}\n",
+            quoted(&self.load.join("\n")),
+            quoted(&size("LINES", "24")),
+            quoted(&size("COLUMNS", "80")),
+            quoted(&size("TERM", "linux")),
+        )
+    }
+
+    fn start(&self, folder: &Path, initrd: &Path, log: &Path) -> Result<Child> {
+        let mut qemu = tied("qemu-system-x86_64");
+        qemu.args([
+            "-nodefaults",
+            "-no-user-config",
+            "-no-reboot",
+            "-display",
+            "none",
+        ])
+        .args(["-machine", "q35", "-m", "1536"])
+        .args(["-smp", &self.cpus.to_string()])
+        .arg("-kernel")
+        .arg(&self.kernel.image)
+        .arg("-initrd")
+        .arg(initrd)
+        .arg("-append")
+        .arg(format!(
+            "console=ttyS0 panic=-1 oops=panic rcupdate.rcu_cpu_stall_timeout=60 {}",
+            self.cmdline
+        ))
+        .args(["-device", "virtio-serial-pci"]);
+        match self.accel {
+            Accel::Kvm => qemu.args(["-accel", "kvm", "-cpu", "host"]),
+            Accel::Tcg => qemu.args(["-accel", "tcg,thread=multi", "-cpu", "max"]),
+            Accel::Counting => qemu
+                .args([
+                    "-accel",
+                    "tcg,thread=single",
+                    "-icount",
+                    "shift=0,sleep=off",
+                ])
+                .args(["-cpu", "max,erms=off,fsrm=off"]),
+        };
+        qemu.arg("-serial").arg(format!("file:{}", log.display()));
+        for (name, _) in PORTS {
+            qemu.arg("-chardev")
+                .arg(format!(
+                    "socket,id={name},path={}",
+                    folder.join(name).display()
+                ))
+                .arg("-device")
+                .arg(format!("virtserialport,chardev={name},name=accel.{name}"));
+        }
+        for _ in 0..self.edu {
+            qemu.args(["-device", "edu"]);
+        }
+        if matches!(self.job, Job::Shell) {
+            qemu.args([
+                "-chardev",
+                "stdio,id=tty,signal=off",
+                "-serial",
+                "chardev:tty",
+            ]);
+        } else {
+            qemu.stdin(Stdio::null());
+        }
+        if matches!(self.job, Job::Probe) {
+            // A machine that cannot do it says so at length.
+            qemu.stderr(Stdio::null());
+        }
+        qemu.spawn().context("starting qemu-system-x86_64")
+    }
+
+    /// Passes on what the guest says until QEMU has ended; ends it when it takes too long.
+    fn follow(
+        &self,
+        child: Child,
+        events: &Receiver<Event>,
+        log: &Path,
+        hear: &mut impl FnMut(Said),
+    ) -> Result<Ended> {
+        let mut child = Killed(child);
+        let began = Instant::now();
+        let mut last = began;
+        let mut log_size = 0;
+        let mut ended = Ended::default();
+        let mut control = String::new();
+        let mut open = true;
+        loop {
+            match events.recv_timeout(Duration::from_millis(50)) {
+                Ok(event) => {
+                    last = Instant::now();
+                    match event {
+                        Event::Out(bytes) => hear(Said::Out(&bytes)),
+                        Event::Err(bytes) => hear(Said::Err(&bytes)),
+                        Event::Control(bytes) => {
+                            control.push_str(&String::from_utf8_lossy(&bytes));
+                            take_lines(&mut control, &mut ended);
+                        }
+                    }
+                    continue;
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    open = false;
+                    thread::sleep(Duration::from_millis(20));
+                }
+            }
+            if let Some(status) = child.0.try_wait().context("waiting for QEMU")? {
+                if !status.success() && !ended.booted && ended.killed.is_none() {
+                    bail!("QEMU could not run the guest ({status}); what it said is above");
+                }
+                if !open || ended.killed.is_some() || ended.status.is_some() {
+                    return Ok(ended);
+                }
+                // The readers end when they have passed on everything.
+                if last.elapsed() > Duration::from_secs(2) {
+                    return Ok(ended);
+                }
+                continue;
+            }
+            if matches!(self.job, Job::Shell) {
+                continue;
+            }
+            let size = fs::metadata(log).map_or(0, |meta| meta.len());
+            if size != log_size {
+                log_size = size;
+                last = Instant::now();
+            }
+            let why = if began.elapsed() > self.limit {
+                Some(format!("it took longer than {} s", self.limit.as_secs()))
+            } else if last.elapsed() > self.silence {
+                Some(format!("it said nothing for {} s", self.silence.as_secs()))
+            } else {
+                None
+            };
+            if why.is_some() {
+                ended.killed = why;
+                child.0.kill().context("ending QEMU")?;
+                child.0.wait().context("waiting for QEMU")?;
+                return Ok(ended);
+            }
+        }
+    }
+}
+
+fn take_lines(control: &mut String, ended: &mut Ended) {
+    while let Some((line, rest)) = control.split_once('\n') {
+        let (word, value) = line.split_once(' ').unwrap_or((line, ""));
+        match word {
+            "booted" => ended.booted = true,
+            "exit" => ended.status = value.trim().parse().ok(),
+            "module" => ended.refused.push(value.to_owned()),
+            _ => {}
+        }
+        *control = rest.to_owned();
+    }
+}
+
+/// A string for a shell.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+fn listen(path: &Path, send: Sender<Event>, event: ToEvent) -> Result<()> {
+    let listener =
+        UnixListener::bind(path).with_context(|| format!("listening at {}", path.display()))?;
+    thread::spawn(move || {
+        let Ok((mut stream, _)) = listener.accept() else {
+            return;
+        };
+        let mut buffer = [0; 16384];
+        while let Ok(size) = stream.read(&mut buffer) {
+            if size == 0 || send.send(event(buffer[..size].to_vec())).is_err() {
+                return;
+            }
+        }
+    });
+    Ok(())
+}
+
+/// QEMU, ended when this goes.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        if let Ok(None) = self.0.try_wait() {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+}
+
+/// A folder of this run, gone when the run ends. It is in memory: `/tmp` of the build root is.
+struct Folder {
+    path: PathBuf,
+}
+
+impl Folder {
+    fn new() -> Result<Self> {
+        for number in 0..1000 {
+            let path = std::env::temp_dir().join(format!("accel-{}-{number}", std::process::id()));
+            if fs::create_dir(&path).is_ok() {
+                return Ok(Self { path });
+            }
+        }
+        bail!(
+            "no folder can be made in {}",
+            std::env::temp_dir().display()
+        );
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = step::remove(&self.path);
+    }
+}

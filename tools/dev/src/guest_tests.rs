@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The kselftests: run in as few boots as they allow, their results taken apart.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::guest::{Ended, Guest, Job, Said};
+use crate::place::Place;
+use crate::programs::Built;
+use crate::report::{say, seconds};
+use crate::run::Ready;
+use crate::tap::{self, Case, Outcome};
+use crate::tests::{Tally, is_asked};
+
+/// What a boot and its end may take besides the tests.
+const BOOT: u64 = 60;
+
+/// One run of a program: with one kind of device, or with none.
+#[derive(Debug, Clone)]
+struct Run<'a> {
+    built: &'a Built,
+    file: String,
+    kind: Option<&'a str>,
+    /// `<flavour>/<file>.<kind>`
+    name: String,
+}
+
+pub fn run(
+    place: &Place,
+    ready: &Ready,
+    built: &[Built],
+    pattern: &str,
+    tally: &mut Tally,
+) -> Result<()> {
+    let flavour = ready.kernel.flavour.name;
+    let (own, shared): (Vec<Run>, Vec<Run>) = built
+        .iter()
+        .flat_map(|program| runs(flavour, program))
+        .filter(|run| is_asked(pattern, &run.name))
+        .partition(|run| run.built.test.own_boot);
+    if !shared.is_empty() {
+        boots(place, ready, shared, tally)?;
+    }
+    for run in own {
+        boots(place, ready, vec![run], tally)?;
+    }
+    Ok(())
+}
+
+fn runs<'a>(flavour: &str, built: &'a Built) -> Vec<Run<'a>> {
+    let file = built
+        .path
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    let base = format!("{flavour}/{file}");
+    if built.test.devices.is_empty() {
+        return vec![Run {
+            built,
+            file,
+            kind: None,
+            name: base,
+        }];
+    }
+    built
+        .test
+        .devices
+        .iter()
+        .map(|kind| Run {
+            built,
+            file: file.clone(),
+            kind: Some(kind),
+            name: format!("{base}.{kind}"),
+        })
+        .collect()
+}
+
+/// Runs all of `left`, in one boot if no guest dies of them.
+fn boots(place: &Place, ready: &Ready, mut left: Vec<Run>, tally: &mut Tally) -> Result<()> {
+    while !left.is_empty() {
+        let flavour = ready.kernel.flavour.name;
+        say(format!(
+            "{flavour}: booting for {} test programs",
+            left.len()
+        ));
+        let mut frames = Frames::default();
+        let ended = guest(place, ready, &left)?.run(|said| {
+            let (Said::Out(bytes) | Said::Err(bytes)) = said;
+            frames.take(bytes, |frame| {
+                if let Some(run) = left.get(frame.number) {
+                    tally.add(&run.name, &results(run, &frame), &seconds(frame.took));
+                }
+            });
+        })?;
+        let done = frames.ended;
+        let died = done < left.len();
+        boot_results(&left, &ended, &frames, died, tally);
+        // The one that was running when the guest died has failed; the others get a new guest.
+        left.drain(..if died { done + 1 } else { done });
+    }
+    Ok(())
+}
+
+fn guest<'a>(place: &'a Place, ready: &'a Ready, left: &[Run]) -> Result<Guest<'a>> {
+    let mut guest = ready.guest(place, Job::Tests)?;
+    let mut list = String::new();
+    let mut seconds = BOOT;
+    let mut longest = 0;
+    for (number, run) in left.iter().enumerate() {
+        let test = &run.built.test;
+        let or_dash = |text: String| {
+            if text.is_empty() {
+                "-".to_owned()
+            } else {
+                text
+            }
+        };
+        list.push_str(&format!(
+            "{number}\t{}\t{}\t{}\t{}\t{}\n",
+            run.file,
+            test.timeout,
+            run.kind.unwrap_or("-"),
+            or_dash(test.modules.join(",")),
+            test.args.join(" "),
+        ));
+        seconds += test.timeout + 5;
+        longest = longest.max(test.timeout);
+        guest.contents.files.push((
+            format!("usr/lib/accel/selftests/{}", run.file),
+            run.built.path.clone(),
+        ));
+        if test.own_boot {
+            guest.edu = test.edu;
+            guest.cmdline.clone_from(&test.cmdline);
+        }
+    }
+    guest.contents.texts.push(("accel/tests".to_owned(), list));
+    guest.limit = Duration::from_secs(seconds);
+    guest.silence = Duration::from_secs(longest + BOOT);
+    Ok(guest)
+}
+
+/// What a whole boot has to answer for: the kernel log, modules that did not load, its death.
+fn boot_results(left: &[Run], ended: &Ended, frames: &Frames, died: bool, tally: &mut Tally) {
+    let Some(first) = left.first() else {
+        return;
+    };
+    let flavour = first.name.split('/').next().unwrap_or_default();
+    let failed = |name: &str, why: String| Case {
+        name: name.to_owned(),
+        outcome: Outcome::Failed(why),
+    };
+    let mut cases: Vec<Case> = ended
+        .refused
+        .iter()
+        .map(|why| failed("modprobe", why.clone()))
+        .collect();
+    cases.extend(
+        ended
+            .reports
+            .iter()
+            .map(|report| failed("kernel log", report.clone())),
+    );
+    if !cases.is_empty() {
+        tally.add(&format!("{flavour}/guest"), &cases, "whole boot");
+    }
+    // A guest that never got to its tests is the first one's failure.
+    if died {
+        let run = &left[frames.ended];
+        let why = format!(
+            "{}\n{}",
+            ended.trouble().unwrap_or_default(),
+            crate::command::tail(&frames.open, 20)
+        );
+        tally.add(&run.name, &[failed("guest", why)], "guest lost");
+    }
+}
+
+/// The cases of one program's run, and what its exit status adds to them.
+fn results(run: &Run, frame: &Frame) -> Vec<Case> {
+    let mut cases = tap::cases(&frame.output);
+    let has_failed = cases
+        .iter()
+        .any(|case| matches!(case.outcome, Outcome::Failed(_)));
+    let shown = crate::command::tail(&frame.output, 15);
+    let trouble = match frame.status {
+        // SIGKILL comes from the time limit only.
+        137 => Some(format!(
+            "took longer than {} s\n{shown}",
+            run.built.test.timeout
+        )),
+        4 if cases.is_empty() => {
+            cases.push(Case {
+                name: "all".to_owned(),
+                outcome: Outcome::Skipped(frame.output.trim().to_owned()),
+            });
+            None
+        }
+        0 if cases.is_empty() => Some(format!("printed no results\n{shown}")),
+        0 => None,
+        _ if has_failed => None,
+        status => Some(format!("exit status {status}\n{shown}")),
+    };
+    let planned = tap::plan(&frame.output).unwrap_or(0);
+    if let Some(why) = trouble {
+        cases.push(Case {
+            name: "program".to_owned(),
+            outcome: Outcome::Failed(why),
+        });
+    } else if cases.len() < planned {
+        cases.push(Case {
+            name: "program".to_owned(),
+            outcome: Outcome::Failed(format!(
+                "announced {planned} results, gave {}\n{shown}",
+                cases.len()
+            )),
+        });
+    }
+    cases
+}
+
+/// What one program printed.
+struct Frame {
+    number: usize,
+    status: i32,
+    took: Duration,
+    output: String,
+}
+
+/// Takes the stream of all programs apart.
+#[derive(Default)]
+struct Frames {
+    partial: Vec<u8>,
+    /// What the program that is running has printed.
+    open: String,
+    /// How many have ended.
+    ended: usize,
+}
+
+impl Frames {
+    fn take(&mut self, bytes: &[u8], mut whole: impl FnMut(Frame)) {
+        self.partial.extend_from_slice(bytes);
+        while let Some(end) = self.partial.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = self.partial.drain(..=end).collect();
+            let line = String::from_utf8_lossy(&line).into_owned();
+            if line.starts_with("@accel begin ") {
+                self.open.clear();
+            } else if let Some(rest) = line.strip_prefix("@accel end ") {
+                if let Some(frame) = frame(rest, &mut self.open) {
+                    self.ended += 1;
+                    whole(frame);
+                }
+            } else {
+                self.open.push_str(&line);
+            }
+        }
+    }
+}
+
+fn frame(rest: &str, output: &mut String) -> Option<Frame> {
+    let mut words = rest.split_whitespace();
+    let number = words.next()?.parse().ok()?;
+    let status = words.next()?.parse().ok()?;
+    let began: f64 = words.next()?.parse().ok()?;
+    let ended: f64 = words.next()?.parse().ok()?;
+    Some(Frame {
+        number,
+        status,
+        took: Duration::from_secs_f64((ended - began).max(0.0)),
+        output: std::mem::take(output),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_come_whole_however_they_are_cut() {
+        let stream = b"\n@accel begin 0\nok 1 a\n\n@accel end 0 0 1.5 2.75\n\n@accel begin 1\nhalf";
+        let mut frames = Frames::default();
+        let mut seen = Vec::new();
+        for byte in stream {
+            frames.take(&[*byte], |frame| {
+                seen.push((frame.number, frame.took, frame.output))
+            });
+        }
+        assert_eq!(seen.len(), 1);
+        assert_eq!(seen[0].0, 0);
+        assert_eq!(seen[0].1, Duration::from_millis(1250));
+        assert!(seen[0].2.contains("ok 1 a"));
+        assert_eq!(frames.ended, 1);
+    }
+}

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The developer's tool: sets up, builds, boots and tests the accel subsystem.
+//!
+//! It runs inside the build root; `make` and `tools/dev/bootstrap.sh` bring it there.
+
+mod bench;
+mod check;
+mod check_rules;
+mod command;
+mod cpio;
+mod guest;
+mod guest_tests;
+mod host_tests;
+mod image;
+mod kernel;
+mod klog;
+mod kvm;
+mod manifest;
+mod modules;
+mod passed;
+mod place;
+mod programs;
+mod report;
+mod run;
+mod stale;
+mod step;
+mod support;
+mod tap;
+mod tests;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::place::Place;
+use crate::support::FLAVOURS;
+
+#[derive(Parser)]
+#[command(
+    name = "accel-dev",
+    about = "The developer's tool of the accel subsystem"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    action: Action,
+    /// The kernel flavour: cloud or amd64
+    #[arg(long, env = "FLAVOUR", global = true, hide_env_values = true)]
+    flavour: Option<String>,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Only set the cache up
+    Setup,
+    /// Boot a guest and run a real job on the accelerator
+    Run,
+    /// Run the tests of host and guest
+    Test {
+        /// Only tests whose names have this in them or fit this pattern
+        #[arg(env = "T", default_value = "")]
+        pattern: String,
+        /// On every flavour there is
+        #[arg(long)]
+        all: bool,
+    },
+    /// An interactive shell in a guest
+    Shell,
+    /// Boot a guest, run a command in it, exit with its status
+    Vm {
+        /// The command, for bash
+        #[arg(long, env = "RUN", default_value = "")]
+        run: String,
+        /// Files and folders of the host to copy into the guest's working folder
+        #[arg(long, env = "PUT", default_value = "")]
+        put: String,
+    },
+    /// Build the kernel modules
+    Modules {
+        /// A folder with a driver of its own, to build there instead
+        #[arg(long, env = "DIR", default_value = "")]
+        dir: String,
+    },
+    /// Formats, lints, documentation, rules
+    Check,
+    /// Rewrite files as the formatters want them
+    Format,
+    /// Measure in counted instructions
+    Bench,
+}
+
+fn act(arguments: &Arguments) -> Result<ExitCode> {
+    let place = Place::from_env()?;
+    let flavour = match arguments.flavour.as_deref() {
+        None | Some("") => None,
+        Some(name) => Some(support::flavour(name)?),
+    };
+    let one = flavour.unwrap_or(FLAVOURS[0]);
+    match &arguments.action {
+        Action::Setup => {
+            let kernel = kernel::Kernel::get(&place, one)?;
+            kvm::choose(&place, &kernel)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Action::Run => run::demo(&place, one),
+        Action::Test { pattern, all } => {
+            let flavours = match flavour {
+                Some(flavour) if !all => vec![flavour],
+                _ => FLAVOURS.to_vec(),
+            };
+            tests::run(&place, &flavours, pattern, *all)
+        }
+        Action::Shell => run::shell(&place, one),
+        Action::Vm { run, put } => run::command(&place, one, run, put),
+        Action::Modules { dir } => {
+            let kernel = kernel::Kernel::get(&place, one)?;
+            if dir.is_empty() {
+                modules::build_shown(&place, &kernel)?;
+            } else {
+                modules::build_foreign(&place, &kernel, &place.host_path(dir)?)?;
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Action::Check => check::run(&place, flavour.unwrap_or(FLAVOURS[FLAVOURS.len() - 1])),
+        Action::Format => check::format(&place, one),
+        Action::Bench => bench::run(&place),
+    }
+}
+
+fn main() -> ExitCode {
+    match act(&Arguments::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("accel: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

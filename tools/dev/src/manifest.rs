@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: GPL-2.0
+//! What `tests.toml` and `skips.toml` beside the kselftests say.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::place::Place;
+use crate::support::FLAVOURS;
+
+/// What stands where a flavour's name does for tests that need no guest.
+pub const HOST: &str = "host";
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Manifest {
+    /// Sources that every C program is made of besides its own.
+    #[serde(default)]
+    common: Vec<String>,
+    #[serde(default)]
+    test: Vec<Test>,
+}
+
+/// A test program; `tests.toml` documents the fields.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Test {
+    pub name: String,
+    #[serde(default)]
+    pub sources: Vec<String>,
+    #[serde(default)]
+    pub libs: Vec<String>,
+    #[serde(default)]
+    pub args: Vec<String>,
+    #[serde(default)]
+    pub devices: Vec<String>,
+    #[serde(default)]
+    pub i386: bool,
+    #[serde(default = "Test::default_timeout")]
+    pub timeout: u64,
+    #[serde(default)]
+    pub modules: Vec<String>,
+    #[serde(default)]
+    pub host: bool,
+    #[serde(default)]
+    pub own_boot: bool,
+    #[serde(default = "Test::default_edu")]
+    pub edu: usize,
+    #[serde(default)]
+    pub cmdline: String,
+    #[serde(default)]
+    pub flavours: Vec<String>,
+}
+
+impl Test {
+    fn default_timeout() -> u64 {
+        60
+    }
+
+    fn default_edu() -> usize {
+        crate::guest::DEFAULT_EDU
+    }
+
+    /// A shell script is run as it is.
+    pub fn is_script(&self) -> bool {
+        self.sources
+            .first()
+            .is_some_and(|source| source.ends_with(".sh"))
+    }
+
+    pub fn runs_on(&self, flavour: &str) -> bool {
+        self.flavours.is_empty() || self.flavours.iter().any(|name| name == flavour)
+    }
+}
+
+/// A skip that is expected.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Skip {
+    pub flavour: String,
+    /// A pattern of the test's name after the flavour, `program/case`.
+    pub test: String,
+    pub reason: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Skips {
+    #[serde(default)]
+    skip: Vec<Skip>,
+}
+
+pub fn tests(place: &Place) -> Result<Vec<Test>> {
+    let file = place.selftests().join("tests.toml");
+    let Manifest {
+        common,
+        test: mut tests,
+    } = read(&file)?;
+    for test in &mut tests {
+        if test.sources.is_empty() {
+            test.sources.push(format!("{}.c", test.name));
+        }
+        if !test.is_script() {
+            test.sources.extend(common.iter().cloned());
+        }
+        if test.name.contains(['/', ' ', '.']) || test.name.is_empty() {
+            bail!("{}: a test cannot be named '{}'", file.display(), test.name);
+        }
+        if test.is_script() && test.i386 {
+            bail!(
+                "{}: '{}' is a script, i386 means nothing for it",
+                file.display(),
+                test.name
+            );
+        }
+        for flavour in &test.flavours {
+            check_flavour(&file, flavour)?;
+        }
+        if test.host && !test.is_script() {
+            bail!(
+                "{}: '{}' is to run on the host and is no script",
+                file.display(),
+                test.name
+            );
+        }
+        for source in &test.sources {
+            if !place.selftests().join(source).exists() {
+                bail!(
+                    "{}: '{}' names {source}, which is not there",
+                    file.display(),
+                    test.name
+                );
+            }
+        }
+    }
+    Ok(tests)
+}
+
+pub fn skips(place: &Place) -> Result<Vec<Skip>> {
+    let file = place.selftests().join("skips.toml");
+    let skips = read::<Skips>(&file)?.skip;
+    for skip in &skips {
+        if skip.flavour != HOST {
+            check_flavour(&file, &skip.flavour)?;
+        }
+        if skip.reason.trim().is_empty() {
+            bail!(
+                "{}: the skip of '{}' has no reason",
+                file.display(),
+                skip.test
+            );
+        }
+    }
+    Ok(skips)
+}
+
+fn check_flavour(file: &Path, name: &str) -> Result<()> {
+    if FLAVOURS.iter().any(|flavour| flavour.name == name) {
+        return Ok(());
+    }
+    bail!("{}: there is no flavour '{name}'", file.display());
+}
+
+fn read<T: Default + DeserializeOwned>(file: &Path) -> Result<T> {
+    if !file.exists() {
+        return Ok(T::default());
+    }
+    let text = fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+    toml::from_str(&text).with_context(|| format!("{} is not as it should be", file.display()))
+}
+
+/// Whether `name` fits `pattern`: with `*`, as a whole; without, as a part.
+pub fn fits(pattern: &str, name: &str) -> bool {
+    if pattern.contains('*') {
+        glob(pattern.as_bytes(), name.as_bytes())
+    } else {
+        name.contains(pattern)
+    }
+}
+
+fn glob(pattern: &[u8], name: &[u8]) -> bool {
+    match pattern.split_first() {
+        None => name.is_empty(),
+        Some((b'*', rest)) => (0..=name.len()).any(|from| glob(rest, &name[from..])),
+        Some((first, rest)) => name
+            .split_first()
+            .is_some_and(|(found, more)| found == first && glob(rest, more)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns() {
+        assert!(fits("ioctl", "cloud/ioctl.edu"));
+        assert!(fits("cloud/*.edu", "cloud/ioctl.edu"));
+        assert!(!fits("cloud/*.null", "cloud/ioctl.edu"));
+        assert!(fits("*", ""));
+        assert!(!fits("a*b", "acd"));
+    }
+
+    #[test]
+    fn a_manifest_is_read() {
+        let text = "[[test]]\nname = \"x\"\nown-boot = true\ndevices = [\"edu\"]\n";
+        let manifest: Result<Manifest, _> = toml::from_str(text);
+        assert!(manifest.is_ok_and(|found| found.test[0].own_boot && found.test[0].timeout == 60));
+        let wrong: Result<Manifest, _> =
+            toml::from_str("[[test]]\nname = \"x\"\nown_boot = true\n");
+        assert!(wrong.is_err());
+    }
+}
