@@ -18,6 +18,7 @@
 //! | `accel_device.rs` | the life of a device, from registration to its end |
 //! | `accel_minor.rs` | numbers, and how `open` finds a device |
 //! | `accel_file.rs` | an open file and its handles |
+//! | `accel_handles.rs` | numbers that a file knows its objects by |
 //! | `accel_ioctl.rs` | copying arguments in and out, and dispatch |
 //! | `accel_info.rs` | what both nodes can tell |
 //! | `accel_job.rs` | timelines: everything that completes later |
@@ -30,13 +31,12 @@
 //! Outer to inner; what is not listed is a leaf. No lock is held while a driver is called, nor
 //! while user memory is touched.
 //!
-//! 1. the gate of a device (shared by operations, exclusive for unregister)
-//! 2. `mmap_lock`: faults and `mmap` enter the gate with it held, so nothing inside the gate may
-//!    touch user memory
+//! 1. `mmap_lock`, or a VMA's: faults and `mmap` enter the gate with it held, so nothing inside the
+//!    gate may touch user memory
+//! 2. the gate of a device (shared by operations, exclusive for unregister)
 //! 3. the registry of devices; a device's list of files; a device's nodes
-//! 4. a file's handle trees
-//! 5. a timeline
-//! 6. an eventfd; a wait queue
+//! 4. a file's trees of handles and offsets; a timeline
+//! 5. an eventfd; a wait queue
 
 // Names in the tree are those that files of this subsystem have in the kernel's.
 #[path = "bindings/mod.rs"]
@@ -45,6 +45,8 @@ mod bindings;
 mod device;
 #[path = "accel_file.rs"]
 mod file;
+#[path = "accel_handles.rs"]
+mod handles;
 #[path = "accel_info.rs"]
 mod info;
 #[path = "accel_ioctl.rs"]
@@ -100,7 +102,8 @@ pub use mm::{
 pub use queue::{
     FairQueue,
     Lane,
-    LaneId, //
+    LaneId,
+    Place, //
 };
 
 module! {

@@ -29,7 +29,6 @@ use crate::{
         node::Inode,
         parent::{
             self,
-            Awake,
             Hardware, //
         },
         slot::Slot,
@@ -99,7 +98,7 @@ pub struct Interrupts {
 /// What a driver says about all its devices.
 #[derive(Clone, Copy)]
 pub struct Description {
-    /// The ioctls are those of `include/uapi/accel/NAME.h`. At most 31 bytes, ASCII.
+    /// The ioctls are those of `include/uapi/accel/NAME.h`. 1 to 31 bytes, ASCII.
     pub uapi_name: &'static str,
     /// Grows with incompatible changes of those ioctls.
     pub uapi_major: u32,
@@ -118,12 +117,12 @@ pub struct Description {
 }
 
 impl Description {
-    /// A device without hardware: no DMA, no interrupts, no limits. For use with `..`.
-    pub const VIRTUAL: Self = Self {
+    /// No DMA, no interrupts, no limits, and no name yet. For use with `..`.
+    pub const DEFAULT: Self = Self {
         uapi_name: "",
         uapi_major: 1,
         uapi_minor: 0,
-        class: Class::Virtual,
+        class: Class::Other,
         max_contexts: 0,
         max_address_spaces: 0,
         dma_bits: None,
@@ -183,6 +182,8 @@ pub(crate) struct Device {
     files: Mutex<KVVec<Arc<File>>>,
     #[pin]
     nodes: Mutex<Option<Nodes>>,
+    #[pin]
+    hardware: Mutex<Option<Hardware>>,
     parent: ARef<device::Device>,
     /// Given back last.
     number: Number,
@@ -194,6 +195,7 @@ impl Device {
         about: &Description,
         options: Options,
         ioctls: KVec<Layout>,
+        hardware: Hardware,
         slot: impl PinInit<Slot, Error>,
     ) -> Result<Arc<Self>> {
         let number = Number::take()?;
@@ -224,12 +226,28 @@ impl Device {
                 slot <- slot,
                 files <- new_mutex!(KVVec::new(), "accel_files"),
                 nodes <- new_mutex!(None, "accel_nodes"),
+                hardware <- new_mutex!(Some(hardware), "accel_hardware"),
                 parent: dev.into(),
                 number,
             }? Error),
             GFP_KERNEL,
         )?;
         Ok(device)
+    }
+
+    /// Lets the device access memory.
+    pub(crate) fn start_dma(&self) {
+        if let Some(hardware) = &*self.hardware.lock() {
+            hardware.start_dma();
+        }
+    }
+
+    /// Lets the device interrupt.
+    pub(crate) fn request_interrupts(&self) -> Result {
+        match &*self.hardware.lock() {
+            Some(hardware) => hardware.request_interrupts(self),
+            None => Ok(()),
+        }
     }
 
     /// Makes the nodes: user space can use the device from here on.
@@ -246,8 +264,7 @@ impl Device {
     }
 
     /// Ends all that the driver has given, in the order that the module's text says.
-    pub(crate) fn unregister(&self, hardware: &Hardware) {
-        let _awake = Awake::new(&self.parent);
+    pub(crate) fn unregister(&self) {
         let Some(mut closing) = self.slot.close() else {
             return;
         };
@@ -278,11 +295,15 @@ impl Device {
         let files = core::mem::take(&mut *self.files.lock());
         for file in &files {
             drained.close(file);
-            file.device_gone();
+            file.signal_all();
         }
         drained.stop_interrupts();
-        hardware.stop_dma();
+        let hardware = self.hardware.lock().take();
+        if let (Some(hardware), 0) = (&hardware, minor::siblings(&self.parent)) {
+            hardware.stop_dma();
+        }
         drained.end();
+        drop(hardware);
         // Not before the driver is gone: a file's last reference may be among these.
         drop(files);
     }
@@ -300,16 +321,25 @@ impl Device {
     /// `EBUSY` when there are as many as the device takes.
     pub(crate) fn count_open(self: &Arc<Self>, node: Node) -> Result<Opened> {
         let opens = self.opens(node);
-        let before = opens.now.fetch_add(1, Relaxed);
-        let opened = Opened {
+        let limit = match (node, self.max_contexts) {
+            (Node::Control, _) | (Node::Compute, 0) => u32::MAX,
+            (Node::Compute, limit) => limit,
+        };
+        let mut now = opens.now.load(Relaxed);
+
+        loop {
+            if now >= limit {
+                return Err(EBUSY);
+            }
+            match opens.now.cmpxchg(now, now + 1, Relaxed) {
+                Ok(_) => break,
+                Err(changed) => now = changed,
+            }
+        }
+        Ok(Opened {
             device: self.clone(),
             node,
-        };
-
-        if node == Node::Compute && self.max_contexts != 0 && before >= self.max_contexts {
-            return Err(EBUSY);
-        }
-        Ok(opened)
+        })
     }
 
     /// Adds a file that has been opened.
@@ -345,7 +375,7 @@ impl Device {
 
     /// Makes a buffer, which is counted as the device's host memory.
     pub(crate) fn new_buffer(&self, size: u64) -> Result<Arc<Buffer>> {
-        Buffer::new(size, &self.host)
+        Buffer::new(size, &self.host, || self.slot.is_closing())
     }
 
     /// N of accelN.

@@ -11,13 +11,16 @@ use crate::{
             ContextSlot,
             Kind, //
         },
-        tree::Tree,
         uapi,
         wait::WaitQueue, //
     },
     device::{
         Device,
         Opened, //
+    },
+    handles::{
+        Handles,
+        Ranges, //
     },
     job::{
         Timeline,
@@ -53,8 +56,8 @@ pub(crate) enum Node {
     Control = 1,
 }
 
-/// Valid handles.
-const HANDLES: core::ops::RangeInclusive<usize> = 1..=uapi::ACCEL_HANDLES_MAX as usize;
+/// Buffers, and likewise timelines, of one file.
+const LIMIT: usize = uapi::ACCEL_HANDLES_MAX as usize;
 
 /// First page offset of buffers; below is the driver's.
 const BUFFERS_PGOFF: usize = (uapi::ACCEL_MMAP_BUFFERS >> PAGE_SHIFT) as usize;
@@ -63,31 +66,49 @@ const LARGE_PGOFF: usize = 1 << (43 - PAGE_SHIFT);
 /// End of the offsets that a 32-bit `mmap2` can name with 4 KiB pages.
 const END_PGOFF: usize = 1 << (44 - PAGE_SHIFT);
 
-/// What a file's handles name.
+/// What a file's handles and mmap offsets name.
 #[pin_data]
-struct Handles {
+struct Objects {
     #[pin]
-    buffers: Tree<Buffer>,
-    /// The same buffers, by page offset.
+    buffers: Handles<Buffer>,
     #[pin]
-    offsets: Tree<Buffer>,
+    timelines: Handles<Timeline>,
+    /// The buffers that are not large, by page offset.
     #[pin]
-    timelines: Tree<Timeline>,
+    small: Ranges<Buffer>,
+    /// The large ones, aligned.
+    #[pin]
+    large: Ranges<Buffer>,
 }
 
-impl Handles {
-    /// Gives a buffer its place among the mmap offsets.
-    fn place(&self, buffer: &Arc<Buffer>) -> Result {
-        let (pages, range) = if buffer.is_large() {
+impl Objects {
+    fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            buffers <- Handles::new(),
+            timelines <- Handles::new(),
+            small <- Ranges::new(BUFFERS_PGOFF, LARGE_PGOFF),
+            large <- Ranges::new(LARGE_PGOFF, END_PGOFF),
+        })
+    }
+
+    /// Where buffers like `buffer` are, and how many pages of it `buffer` takes.
+    fn place(&self, buffer: &Buffer) -> (&Ranges<Buffer>, usize) {
+        if buffer.is_large() {
             let pages = buffer.pages().next_multiple_of(Buffer::LARGE_PAGES);
 
-            (pages, LARGE_PGOFF..END_PGOFF)
+            (&self.large, pages)
         } else {
-            (buffer.pages(), BUFFERS_PGOFF..LARGE_PGOFF)
-        };
+            (&self.small, buffer.pages())
+        }
+    }
 
-        buffer.set_pgoff(self.offsets.alloc(pages, buffer.clone(), range)?);
-        Ok(())
+    /// The buffer at page offset `pgoff`, and the offset of its first page.
+    fn at(&self, pgoff: usize) -> Option<(usize, Arc<Buffer>)> {
+        if pgoff < LARGE_PGOFF {
+            self.small.get(pgoff)
+        } else {
+            self.large.get(pgoff)
+        }
     }
 }
 
@@ -99,7 +120,7 @@ pub(crate) struct File {
     position: Atomic<usize>,
     watch: Arc<Watch>,
     /// Made with the first handle: many files never have one.
-    handles: SetOnce<Pin<KBox<Handles>>>,
+    objects: SetOnce<Pin<KBox<Objects>>>,
     #[pin]
     making: Mutex<()>,
     buffer_count: Atomic<u64>,
@@ -123,8 +144,8 @@ impl File {
                 context: ContextSlot::empty(),
                 position: Atomic::new(0),
                 watch,
-                handles: SetOnce::new(),
-                making <- new_mutex!((), "accel_handles"),
+                objects: SetOnce::new(),
+                making <- new_mutex!((), "accel_objects"),
                 buffer_count: Atomic::new(0),
                 buffer_bytes: Atomic::new(0),
             }),
@@ -149,12 +170,13 @@ impl File {
             guard.close(&this);
             this.device().remove_file(&this);
         }
+        this.signal_all();
     }
 
-    /// The device is gone: nothing that the file waits for will come any more.
-    pub(crate) fn device_gone(&self) {
-        if let Some(handles) = self.handles.as_ref() {
-            handles.timelines.for_each(Timeline::signal_all);
+    /// Nothing that the file waits for will come any more: the device is gone, or the file.
+    pub(crate) fn signal_all(&self) {
+        if let Some(objects) = self.objects.as_ref() {
+            objects.timelines.for_each(Timeline::signal_all);
         }
     }
 
@@ -204,44 +226,54 @@ impl File {
         Ok(self.watch.unseen() || guard.poll(self))
     }
 
-    /// The handles, made if there are none yet.
-    fn handles(&self) -> Result<&Handles> {
-        if let Some(handles) = self.existing_handles() {
-            return Ok(handles);
+    /// The objects, made if there are none yet.
+    fn objects(&self) -> Result<&Objects> {
+        if let Some(objects) = self.existing() {
+            return Ok(objects);
         }
         let _making = self.making.lock();
-        if self.existing_handles().is_none() {
-            let handles = KBox::pin_init(
-                pin_init!(Handles {
-                    buffers <- Tree::new(),
-                    offsets <- Tree::new(),
-                    timelines <- Tree::new(),
-                }),
-                GFP_KERNEL_ACCOUNT,
-            )?;
+        if self.existing().is_none() {
+            let objects = KBox::pin_init(Objects::new(), GFP_KERNEL_ACCOUNT)?;
 
-            self.handles.populate(handles);
+            self.objects.populate(objects);
         }
-        self.existing_handles().ok_or(ENOMEM)
+        self.existing().ok_or(ENOMEM)
     }
 
-    fn existing_handles(&self) -> Option<&Handles> {
-        self.handles.as_ref().map(|handles| &**handles)
+    fn existing(&self) -> Option<&Objects> {
+        self.objects.as_ref().map(|objects| &**objects)
     }
 
-    /// Makes a buffer of `size` bytes and returns its handle.
-    pub(crate) fn create_buffer(&self, size: u64) -> Result<(u32, Arc<Buffer>)> {
-        let handles = self.handles()?;
-        let buffer = self.device().new_buffer(size)?;
-        let handle = handles.buffers.alloc(1, buffer.clone(), HANDLES)?;
+    /// Gives `buffer` an mmap offset and a handle, and returns the handle.
+    ///
+    /// # Errors
+    ///
+    /// `ENOSPC` when there are too many, or no offset is left; `ENOMEM`.
+    pub(crate) fn add_buffer(&self, buffer: &Arc<Buffer>) -> Result<u32> {
+        let objects = self.objects()?;
+        let (ranges, pages) = objects.place(buffer);
+        let pgoff = ranges.insert(buffer.clone(), pages)?;
 
-        if let Err(err) = handles.place(&buffer) {
-            drop(handles.buffers.take(handle));
-            return Err(err);
+        buffer.set_pgoff(pgoff);
+        self.count(buffer, true);
+        // Last: whoever finds it finds it complete.
+        objects
+            .buffers
+            .insert(buffer.clone(), LIMIT)
+            .inspect_err(|_| {
+                ranges.remove(pgoff);
+                self.count(buffer, false);
+            })
+    }
+
+    fn count(&self, buffer: &Buffer, more: bool) {
+        if more {
+            self.buffer_count.fetch_add(1, Relaxed);
+            self.buffer_bytes.fetch_add(buffer.size(), Relaxed);
+        } else {
+            self.buffer_count.fetch_sub(1, Relaxed);
+            self.buffer_bytes.fetch_sub(buffer.size(), Relaxed);
         }
-        self.buffer_count.fetch_add(1, Relaxed);
-        self.buffer_bytes.fetch_add(buffer.size(), Relaxed);
-        Ok((handle as u32, buffer))
     }
 
     /// The buffer that `handle` names.
@@ -250,33 +282,32 @@ impl File {
     ///
     /// `ENOENT`.
     pub(crate) fn buffer(&self, handle: u32) -> Result<Arc<Buffer>> {
-        self.existing_handles()
-            .and_then(|handles| handles.buffers.get(handle as usize))
+        self.existing()
+            .and_then(|objects| objects.buffers.get(handle))
             .ok_or(ENOENT)
     }
 
-    /// Forgets `handle`.
+    /// Forgets `handle`, and returns what may now be the last reference.
     ///
     /// # Errors
     ///
     /// `ENOENT`.
-    pub(crate) fn destroy_buffer(&self, handle: u32) -> Result {
-        let handles = self.existing_handles().ok_or(ENOENT)?;
-        let buffer = handles.buffers.take(handle as usize).ok_or(ENOENT)?;
+    pub(crate) fn remove_buffer(&self, handle: u32) -> Result<Arc<Buffer>> {
+        let objects = self.existing().ok_or(ENOENT)?;
+        let buffer = objects.buffers.remove(handle).ok_or(ENOENT)?;
 
         if let Some(pgoff) = buffer.pgoff() {
-            drop(handles.offsets.take(pgoff));
+            objects.place(&buffer).0.remove(pgoff);
         }
-        self.buffer_count.fetch_sub(1, Relaxed);
-        self.buffer_bytes.fetch_sub(buffer.size(), Relaxed);
-        Ok(())
+        self.count(&buffer, false);
+        Ok(buffer)
     }
 
     /// Makes a timeline and returns its handle.
     pub(crate) fn create_timeline(&self) -> Result<u32> {
         let timeline = Arc::pin_init(Timeline::new(self.watch.clone()), GFP_KERNEL_ACCOUNT)?;
 
-        Ok(self.handles()?.timelines.alloc(1, timeline, HANDLES)? as u32)
+        self.objects()?.timelines.insert(timeline, LIMIT)
     }
 
     /// The timeline that `handle` names.
@@ -285,8 +316,8 @@ impl File {
     ///
     /// `ENOENT`.
     pub(crate) fn timeline(&self, handle: u32) -> Result<Arc<Timeline>> {
-        self.existing_handles()
-            .and_then(|handles| handles.timelines.get(handle as usize))
+        self.existing()
+            .and_then(|objects| objects.timelines.get(handle))
             .ok_or(ENOENT)
     }
 
@@ -297,11 +328,11 @@ impl File {
     /// `ENOENT`.
     pub(crate) fn destroy_timeline(&self, handle: u32) -> Result {
         let timeline = self
-            .existing_handles()
-            .and_then(|handles| handles.timelines.take(handle as usize))
+            .existing()
+            .and_then(|objects| objects.timelines.remove(handle))
             .ok_or(ENOENT)?;
 
-        timeline.set_seen();
+        timeline.forget();
         Ok(())
     }
 
@@ -319,11 +350,10 @@ impl File {
 
             return Mapping::new(buffer, pgoff, pgoff, pages);
         }
-        let buffer = self
-            .existing_handles()
-            .and_then(|handles| handles.offsets.get(pgoff))
+        let (base, buffer) = self
+            .existing()
+            .and_then(|objects| objects.at(pgoff))
             .ok_or(EINVAL)?;
-        let base = buffer.pgoff().ok_or(EINVAL)?;
 
         Mapping::new(buffer, base, pgoff, pages)
     }

@@ -14,7 +14,10 @@ use crate::{
         ioctl::Command,
         slot::Kind,
         uapi,
-        user::UserMemory, //
+        user::{
+            index_nospec,
+            UserMemory, //
+        }, //
     },
     device::Device,
     file::{
@@ -138,7 +141,11 @@ fn give<T: IntoBytes + zerocopy::Immutable>(to: UserMemory, answer: &T) -> Resul
 }
 
 fn queries(device: &Device, index: u32) -> Result<uapi::accel_info_queries> {
-    let query = QUERIES.get(index as usize).ok_or(ENODATA)?;
+    if index as usize >= QUERIES.len() {
+        return Err(ENODATA.into());
+    }
+    let index = index_nospec(index as usize, QUERIES.len());
+    let query = QUERIES.get(index).ok_or(ENODATA)?;
     let mut answer = uapi::accel_info_queries::new_zeroed();
 
     answer.query = query.number;

@@ -21,7 +21,7 @@ use crate::{
             RawArrayDescriptor,
             ARRAYS_MAX, //
         },
-        ops::Erased,
+        ops::Ops,
         slot::{
             ArgsMut,
             Kind, //
@@ -50,7 +50,7 @@ pub(crate) struct Layout {
 
 impl Layout {
     /// The layouts of a driver's ioctls.
-    pub(crate) fn of_driver(driver: &Erased) -> Result<KVec<Self>> {
+    pub(crate) fn of_driver(driver: Ops) -> Result<KVec<Self>> {
         let mut layouts = KVec::with_capacity(driver.ioctls_len(), GFP_KERNEL)?;
 
         for index in 0..driver.ioctls_len() {
@@ -256,16 +256,17 @@ fn buffer_create(file: &File, command: Command, user: UserMemory) -> Result {
     if args.flags != 0 {
         return Err(EINVAL);
     }
+    // Outside: who is short of memory may be made to wait for it as long as its cgroup likes.
+    let buffer = file.device().new_buffer(args.size)?;
     {
         let _guard = file.device().slot().enter(Kind::COMMON)?;
-        let (handle, buffer) = file.create_buffer(args.size)?;
 
-        args.handle = handle;
+        args.handle = file.add_buffer(&buffer)?;
         args.size = buffer.size();
     }
     user.write_struct(args.as_mut_bytes()).inspect_err(|_| {
         // The user may have guessed the handle and destroyed it; then there is nothing to undo.
-        let _ = file.destroy_buffer(args.handle);
+        drop(file.remove_buffer(args.handle));
     })
 }
 
@@ -292,8 +293,14 @@ fn buffer_destroy(file: &File, command: Command, user: UserMemory) -> Result {
     if args.flags != 0 {
         return Err(EINVAL);
     }
-    let _guard = file.device().slot().enter(Kind::COMMON)?;
-    file.destroy_buffer(args.handle)
+    let buffer = {
+        let _guard = file.device().slot().enter(Kind::COMMON)?;
+
+        file.remove_buffer(args.handle)?
+    };
+    // Outside: this may be the last reference to 4 GiB.
+    drop(buffer);
+    Ok(())
 }
 
 fn timeline_create(file: &File, command: Command, user: UserMemory) -> Result {

@@ -32,7 +32,8 @@ use kernel::{
     prelude::*,
     rbtree::{
         RBTree,
-        RBTreeNode, //
+        RBTreeNode,
+        RBTreeNodeReservation, //
     },
     sync::{
         atomic::{
@@ -41,7 +42,8 @@ use kernel::{
         },
         Arc,
         SpinLock, //
-    }, //
+    },
+    task::might_sleep, //
 };
 
 /// Where those wait who use one file, and how much of it they have not seen.
@@ -51,6 +53,8 @@ pub(crate) struct Watch {
     queue: WaitQueue,
     /// Timelines with a value that nobody has been told.
     unseen: Atomic<i32>,
+    /// Eventfds that wait.
+    eventfds: Atomic<u32>,
 }
 
 impl Watch {
@@ -58,6 +62,7 @@ impl Watch {
         pin_init!(Self {
             queue <- WaitQueue::new(),
             unseen: Atomic::new(0),
+            eventfds: Atomic::new(0),
         })
     }
 
@@ -85,6 +90,8 @@ struct State {
     value: u64,
     /// Whether the value has changed since a user was told.
     unseen: bool,
+    /// No handle names it any more: nobody can be told.
+    forgotten: bool,
     failure: Option<Failure>,
     /// Points of the jobs that have not ended.
     pending: RBTree<u64, ()>,
@@ -108,6 +115,7 @@ impl Timeline {
                     submitted: 0,
                     value: 0,
                     unseen: false,
+                    forgotten: false,
                     failure: None,
                     pending: RBTree::new(),
                     eventfds: Eventfds::default(),
@@ -123,8 +131,7 @@ impl Timeline {
     ///
     /// `ENOMEM`.
     pub fn submit(self: &Arc<Self>) -> Result<Job> {
-        // Allocated before the lock, with a key that is replaced by the right one.
-        let reservation = kernel::rbtree::RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?;
+        let reservation = RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?;
         let mut state = self.state.lock();
 
         state.submitted += 1;
@@ -140,6 +147,7 @@ impl Timeline {
 
     /// Ends the job at `point`.
     fn end(&self, point: u64, outcome: Result) {
+        might_sleep();
         let mut state = self.state.lock();
         let node: Option<RBTreeNode<u64, ()>> = state.pending.remove_node(&point);
 
@@ -160,7 +168,7 @@ impl Timeline {
         if advanced {
             state.value = value;
             due = state.eventfds.take_due(value);
-            if !state.unseen {
+            if !state.unseen && !state.forgotten {
                 state.unseen = true;
                 self.watch.unseen.fetch_add(1, Relaxed);
             }
@@ -194,8 +202,9 @@ impl Timeline {
 
     /// Tells a user the value, and the errno of the first job up to `point` that failed, or 0.
     pub(crate) fn observe(&self, point: u64) -> (u64, i32) {
-        self.set_seen();
-        let state = self.state.lock();
+        let mut state = self.state.lock();
+
+        self.set_seen(&mut state);
         let status = match state.failure {
             Some(failure) if failure.point <= point => failure.errno,
             _ => 0,
@@ -204,10 +213,16 @@ impl Timeline {
         (state.value, status)
     }
 
-    /// What has happened so far does not make the file readable any more.
-    pub(crate) fn set_seen(&self) {
+    /// The handle is gone: what happens from here on does not make the file readable.
+    pub(crate) fn forget(&self) {
         let mut state = self.state.lock();
 
+        state.forgotten = true;
+        self.set_seen(&mut state);
+    }
+
+    /// What has happened so far does not make the file readable any more.
+    fn set_seen(&self, state: &mut State) {
         if state.unseen {
             state.unseen = false;
             self.watch.unseen.fetch_sub(1, Relaxed);
@@ -218,32 +233,33 @@ impl Timeline {
     ///
     /// # Errors
     ///
-    /// `EBADF`, `EINVAL` for no eventfd; `ENOSPC` when `ACCEL_EVENTFDS_MAX` wait; `ENOMEM`.
+    /// `EBADF`, `EINVAL` for no eventfd; `ENOSPC` when `ACCEL_EVENTFDS_MAX` of the file wait;
+    /// `ENOMEM`.
     pub(crate) fn bind_eventfd(&self, point: u64, fd: i32) -> Result {
+        let eventfd = EventFd::get(fd)?;
+
+        if self.reached(point) {
+            eventfd.signal();
+            return Ok(());
+        }
         let entry = KBox::new(
             Entry {
                 point,
-                eventfd: EventFd::get(fd)?,
+                eventfd,
+                _counted: Counted::new(&self.watch)?,
                 next: None,
             },
             GFP_KERNEL_ACCOUNT,
         )?;
         let mut state = self.state.lock();
 
-        if state.value >= point {
-            drop(state);
-            entry.eventfd.signal();
+        if state.value < point {
+            state.eventfds.push(entry);
             return Ok(());
         }
-        // An entry that does not fit is dropped by whoever gets it back, after the lock.
-        match state.eventfds.push(entry) {
-            Ok(()) => Ok(()),
-            Err(entry) => {
-                drop(state);
-                drop(entry);
-                Err(ENOSPC)
-            }
-        }
+        drop(state);
+        entry.eventfd.signal();
+        Ok(())
     }
 
     /// Signals and forgets all eventfds: what they wait for will not come any more.
@@ -257,7 +273,7 @@ impl Timeline {
 #[pinned_drop]
 impl PinnedDrop for Timeline {
     fn drop(self: Pin<&mut Self>) {
-        self.set_seen();
+        self.forget();
         self.signal_all();
     }
 }
@@ -287,10 +303,32 @@ impl Drop for Job {
     }
 }
 
+/// One of the eventfds that wait on a file.
+struct Counted(Arc<Watch>);
+
+impl Counted {
+    fn new(watch: &Arc<Watch>) -> Result<Self> {
+        let before = watch.eventfds.fetch_add(1, Relaxed);
+        let counted = Self(watch.clone());
+
+        if before >= uapi::ACCEL_EVENTFDS_MAX {
+            return Err(ENOSPC);
+        }
+        Ok(counted)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.eventfds.fetch_sub(1, Relaxed);
+    }
+}
+
 /// An eventfd that waits for a point.
 struct Entry {
     point: u64,
     eventfd: EventFd,
+    _counted: Counted,
     next: Option<KBox<Entry>>,
 }
 
@@ -298,30 +336,18 @@ struct Entry {
 #[derive(Default)]
 struct Eventfds {
     first: Option<KBox<Entry>>,
-    len: u32,
 }
 
 impl Eventfds {
-    /// Gives `entry` back when there are too many.
-    fn push(&mut self, mut entry: KBox<Entry>) -> Result<(), KBox<Entry>> {
-        if self.len >= uapi::ACCEL_EVENTFDS_MAX {
-            return Err(entry);
-        }
-        self.link(&mut entry);
-        self.first = Some(entry);
-        Ok(())
-    }
-
-    fn link(&mut self, entry: &mut Entry) {
+    fn push(&mut self, mut entry: KBox<Entry>) {
         entry.next = self.first.take();
-        self.len += 1;
+        self.first = Some(entry);
     }
 
     fn pop(&mut self) -> Option<KBox<Entry>> {
         let mut entry = self.first.take()?;
 
         self.first = entry.next.take();
-        self.len -= 1;
         Some(entry)
     }
 
@@ -330,15 +356,12 @@ impl Eventfds {
         let mut due = Self::default();
         let mut rest = Self::default();
 
-        while let Some(mut entry) = self.pop() {
-            let to = if entry.point <= value {
-                &mut due
+        while let Some(entry) = self.pop() {
+            if entry.point <= value {
+                due.push(entry);
             } else {
-                &mut rest
-            };
-
-            to.link(&mut entry);
-            to.first = Some(entry);
+                rest.push(entry);
+            }
         }
         *self = rest;
         due

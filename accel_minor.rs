@@ -78,7 +78,7 @@ impl Registered {
                 devices,
                 numbers,
                 _fs: fs,
-            }),
+            })?,
         })
     }
 }
@@ -170,6 +170,16 @@ pub(crate) fn siblings(parent: &device::Device) -> u32 {
     REGISTRY.lock().as_ref().map_or(0, |registry| {
         registry.devices.iter().flatten().filter(same).count() as u32
     })
+}
+
+/// A published device that `fits`.
+pub(crate) fn find(fits: impl Fn(&Device) -> bool) -> Option<Arc<Device>> {
+    let fits = |device: &&Arc<Device>| fits(device);
+
+    REGISTRY
+        .lock()
+        .as_ref()
+        .and_then(|registry| registry.devices.iter().flatten().find(fits).cloned())
 }
 
 /// Opens the device that has `minor` among the minors of `node`.

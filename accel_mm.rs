@@ -12,6 +12,7 @@
 
 use crate::bindings::{
     pages::{
+        cond_resched,
         fatal_signal_pending,
         PageBlock, //
     },
@@ -89,8 +90,16 @@ impl Buffer {
     /// # Errors
     ///
     /// `EINVAL` for 0 or more than `ACCEL_BUFFER_SIZE_MAX`; `ENOMEM`; `EINTR` when the task is
-    /// being killed.
-    pub(crate) fn new(size: u64, usage: &Arc<HostUsage>) -> Result<Arc<Self>> {
+    /// being killed; `ENODEV` when `going()`.
+    pub(crate) fn new(
+        size: u64,
+        usage: &Arc<HostUsage>,
+        going: impl Fn() -> bool,
+    ) -> Result<Arc<Self>> {
+        // A device that is gone says so, whatever is asked of it.
+        if going() {
+            return Err(ENODEV);
+        }
         if size == 0 || size > uapi::ACCEL_BUFFER_SIZE_MAX {
             return Err(EINVAL);
         }
@@ -105,8 +114,12 @@ impl Buffer {
         let mut order = PageBlock::ORDER_PMD;
 
         while buffer.pages < pages {
+            // Each block may take seconds where memory is short.
             if fatal_signal_pending() {
                 return Err(EINTR);
+            }
+            if going() {
+                return Err(ENODEV);
             }
             order = order.min((pages - buffer.pages).ilog2());
             match PageBlock::new(order) {
@@ -231,6 +244,11 @@ impl Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         self.usage.0.fetch_sub(self.size(), Relaxed);
+        // There may be a million blocks.
+        while let Some(placed) = self.blocks.pop() {
+            drop(placed);
+            cond_resched();
+        }
     }
 }
 

@@ -10,6 +10,7 @@
 //! Taking and putting back allocate nothing, so that both may be done from an interrupt's thread.
 
 use kernel::{
+    alloc::kvec::InsertError,
     new_mutex,
     prelude::*,
     sync::{
@@ -24,18 +25,26 @@ pub struct LaneId(u64);
 
 struct LaneState<W> {
     id: LaneId,
-    limit: usize,
     /// One piece was taken and not yet done with.
     taken: bool,
-    /// With capacity for a piece that is put back.
+    /// Places that were reserved and not yet used.
+    reserved: usize,
+    limit: usize,
+    /// With capacity for `limit` pieces.
     work: KVec<W>,
+}
+
+impl<W> LaneState<W> {
+    fn is_full(&self) -> bool {
+        self.work.len() + self.reserved + usize::from(self.taken) >= self.limit
+    }
 }
 
 struct Lanes<W> {
     next_id: u64,
     /// Whose turn it is.
     turn: usize,
-    lanes: KVec<LaneState<W>>,
+    lanes: KVVec<LaneState<W>>,
 }
 
 impl<W> Lanes<W> {
@@ -65,7 +74,7 @@ impl<W> FairQueue<W> {
         let lanes = Lanes {
             next_id: 0,
             turn: 0,
-            lanes: KVec::new(),
+            lanes: KVVec::new(),
         };
         let shared = Arc::pin_init(
             pin_init!(Shared {
@@ -83,18 +92,21 @@ impl<W> FairQueue<W> {
     ///
     /// `ENOMEM`.
     pub fn lane(&self, limit: usize) -> Result<Lane<W>> {
+        let work = KVec::with_capacity(limit, GFP_KERNEL_ACCOUNT)?;
         let mut lanes = self.shared.lanes.lock();
         let id = LaneId(lanes.next_id);
 
         lanes.next_id += 1;
+        // Not charged to one of those who share it.
         lanes.lanes.push(
             LaneState {
                 id,
-                limit,
                 taken: false,
-                work: KVec::new(),
+                reserved: 0,
+                limit,
+                work,
             },
-            GFP_KERNEL_ACCOUNT,
+            GFP_KERNEL,
         )?;
         Ok(Lane {
             shared: self.shared.clone(),
@@ -124,22 +136,24 @@ impl<W> FairQueue<W> {
         None
     }
 
-    /// Puts what was taken back to the front of its lane; drops it if the lane is gone.
-    pub fn put_back(&self, id: LaneId, work: W) {
+    /// Puts what was taken back to the front of its lane. Returns it if the lane is gone: it is to
+    /// be dropped, like any work, where nobody waits for the engine.
+    #[must_use = "work is not to be dropped with the engine's lock held"]
+    pub fn put_back(&self, id: LaneId, work: W) -> Option<W> {
         let mut lanes = self.shared.lanes.lock();
-        let refused = match lanes.find(id) {
-            Some(lane) => {
-                lane.taken = false;
-                lane.work.insert_within_capacity(0, work).err().map(drop)
-            }
-            None => {
-                drop(lanes);
-                drop(work);
-                None
-            }
+        let lane = match lanes.find(id) {
+            Some(lane) => lane,
+            None => return Some(work),
         };
 
-        debug_assert!(refused.is_none());
+        lane.taken = false;
+        match lane.work.insert_within_capacity(0, work) {
+            Ok(()) => None,
+            // There is room: the piece was counted while it was taken.
+            Err(InsertError::IndexOutOfBounds(work) | InsertError::OutOfCapacity(work)) => {
+                Some(work)
+            }
+        }
     }
 
     /// What was taken from the lane is done with.
@@ -157,25 +171,20 @@ pub struct Lane<W> {
 }
 
 impl<W> Lane<W> {
-    /// Adds work to the end. `make` is called once it is certain that there is room.
+    /// Reserves a place at the end.
     ///
     /// # Errors
     ///
-    /// `EAGAIN` when as many pieces as the lane's limit are in it or taken from it; `ENOMEM`; what
-    /// `make` fails with.
-    pub fn push<T>(&self, make: impl FnOnce() -> Result<(W, T)>) -> Result<T> {
+    /// `EAGAIN` when as many pieces as the lane's limit are in it, taken from it or about to come.
+    pub fn reserve(&self) -> Result<Place<'_, W>> {
         let mut lanes = self.shared.lanes.lock();
         let lane = lanes.find(self.id).ok_or(ENODEV)?;
-        let taken = usize::from(lane.taken);
 
-        if lane.work.len() + taken >= lane.limit {
+        if lane.is_full() {
             return Err(EAGAIN);
         }
-        // For this piece and one that is put back.
-        lane.work.reserve(1 + taken, GFP_KERNEL_ACCOUNT)?;
-        let (work, told) = make()?;
-        lane.work.push(work, GFP_KERNEL_ACCOUNT)?;
-        Ok(told)
+        lane.reserved += 1;
+        Ok(Place { lane: self })
     }
 }
 
@@ -185,8 +194,38 @@ impl<W> Drop for Lane<W> {
         let at = lanes.lanes.iter().position(|lane| lane.id == self.id);
         let lane = at.and_then(|at| lanes.lanes.remove(at).ok());
 
+        // Whose turn it is moves with the rest.
+        if at.is_some_and(|at| at < lanes.turn) {
+            lanes.turn -= 1;
+        }
         // Work may take locks of its own as it is dropped.
         drop(lanes);
         drop(lane);
+    }
+}
+
+/// A place in a [`Lane`] that is free for one piece of work.
+pub struct Place<'a, W> {
+    lane: &'a Lane<W>,
+}
+
+impl<W> Place<'_, W> {
+    /// Puts `work` there. Returns it if there is no room, which does not happen.
+    pub fn fill(self, work: W) -> Option<W> {
+        let mut lanes = self.lane.shared.lanes.lock();
+
+        match lanes.find(self.lane.id) {
+            Some(lane) => lane.work.push_within_capacity(work).err().map(|err| err.0),
+            None => Some(work),
+        }
+        // The reservation ends with `self`, after this.
+    }
+}
+
+impl<W> Drop for Place<'_, W> {
+    fn drop(&mut self) {
+        if let Some(lane) = self.lane.shared.lanes.lock().find(self.lane.id) {
+            lane.reserved -= 1;
+        }
     }
 }

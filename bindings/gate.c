@@ -117,16 +117,18 @@ bool accel_gate_enter(struct accel_gate *gate, unsigned int kind)
  */
 void accel_gate_leave(struct accel_gate *gate, unsigned int kind)
 {
+	bool closed;
+
 	gate_dep_release(gate);
 	preempt_disable();
-	if (likely(!READ_ONCE(gate->closed))) {
-		this_cpu_dec(gate->inside[kind]);
-	} else {
+	closed = READ_ONCE(gate->closed);
+	if (unlikely(closed))
 		smp_mb(); /* A, pairs with B */
-		this_cpu_dec(gate->inside[kind]);
-		wake_up_all(&gate->drained);
-	}
+	this_cpu_dec(gate->inside[kind]);
 	preempt_enable();
+	/* The lock of a wait queue may sleep, and the caller keeps the gate. */
+	if (unlikely(closed))
+		wake_up_all(&gate->drained);
 }
 
 /**

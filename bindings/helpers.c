@@ -50,10 +50,10 @@ fault:
 	return -EFAULT;
 }
 
-static bool is_words(size_t size)
+static bool is_words(const void *kernel, size_t size)
 {
 	return IS_ENABLED(CONFIG_64BIT) && size <= ACCEL_COPY_WORDS_MAX &&
-	       !(size % sizeof(u64));
+	       IS_ALIGNED(size | (unsigned long)kernel, sizeof(u64));
 }
 
 /* Out of line, so that the way of most ioctls saves no registers. */
@@ -72,7 +72,7 @@ static noinline int copy_out_any(unsigned long dst, const void *src,
 
 /**
  * accel_copy_in() - read a structure that grows, as copy_struct_from_user()
- * @dst: aligned to 8
+ * @dst: best aligned to 8
  * @ksize: bytes at @dst, all of which are written
  * @src: user address
  * @usize: bytes at @src
@@ -81,7 +81,7 @@ static noinline int copy_out_any(unsigned long dst, const void *src,
  */
 int accel_copy_in(void *dst, size_t ksize, unsigned long src, size_t usize)
 {
-	if (likely(ksize == usize && is_words(ksize)))
+	if (likely(ksize == usize && is_words(dst, ksize)))
 		return copy_words_in(dst, (const u64 __user *)src, ksize);
 	return copy_in_any(dst, ksize, src, usize);
 }
@@ -90,7 +90,7 @@ int accel_copy_in(void *dst, size_t ksize, unsigned long src, size_t usize)
  * accel_copy_out() - write as much of a structure as both sides know
  * @dst: user address
  * @usize: bytes at @dst; what follows @ksize is left alone
- * @src: aligned to 8
+ * @src: best aligned to 8
  * @ksize: bytes at @src
  *
  * Return: 0 or -EFAULT.
@@ -100,7 +100,7 @@ int accel_copy_out(unsigned long dst, size_t usize, const void *src,
 {
 	size_t size = min(usize, ksize);
 
-	if (likely(is_words(size)))
+	if (likely(is_words(src, size)))
 		return copy_words_out((u64 __user *)dst, src, size);
 	return copy_out_any(dst, src, size);
 }
@@ -109,7 +109,7 @@ int accel_copy_out(unsigned long dst, size_t usize, const void *src,
  * accel_copy_out_zeroed() - accel_copy_out() that zeroes what follows @ksize
  * @dst: user address
  * @usize: bytes at @dst
- * @src: aligned to 8
+ * @src: best aligned to 8
  * @ksize: bytes at @src
  *
  * Return: 0 or -EFAULT.
@@ -203,6 +203,18 @@ int accel_mmap_prepare(struct vm_area_desc *desc)
 	return 0;
 }
 
+/* Aligned so that large buffers can be mapped by PMD entries, where there are. */
+unsigned long accel_get_unmapped_area(struct file *file, unsigned long addr,
+				      unsigned long len, unsigned long pgoff,
+				      unsigned long flags)
+{
+#ifdef CONFIG_TRANSPARENT_HUGEPAGE
+	return thp_get_unmapped_area(file, addr, len, pgoff, flags);
+#else
+	return mm_get_unmapped_area(file, addr, len, pgoff, flags);
+#endif
+}
+
 /**
  * accel_vmf_is_pmd() - can this fault be answered with one entry of a PMD
  * @vmf: the fault
@@ -212,13 +224,33 @@ int accel_mmap_prepare(struct vm_area_desc *desc)
  */
 bool accel_vmf_is_pmd(const struct vm_fault *vmf, unsigned int order)
 {
-#ifdef CONFIG_TRANSPARENT_HUGEPAGE
 	unsigned long start = vmf->address & PMD_MASK;
 
-	return order == PMD_ORDER && start >= vmf->vma->vm_start &&
+	return IS_ENABLED(CONFIG_TRANSPARENT_HUGEPAGE) &&
+	       order == PMD_SHIFT - PAGE_SHIFT && start >= vmf->vma->vm_start &&
 	       start + PMD_SIZE <= vmf->vma->vm_end;
+}
+
+/**
+ * accel_vmf_insert_pmd() - answer a fault with one entry of a PMD
+ * @vmf: a fault that accel_vmf_is_pmd()
+ * @pfn: first page frame of a block of that size
+ *
+ * The entry of a shared mapping is writable when it is made. To ask for that
+ * again is right only where there is an entry that is not; elsewhere somebody
+ * else may be filling in a page table, which the kernel would warn of.
+ *
+ * Return: VM_FAULT_NOPAGE, VM_FAULT_FALLBACK, or an error.
+ */
+vm_fault_t accel_vmf_insert_pmd(struct vm_fault *vmf, unsigned long pfn)
+{
+#ifdef CONFIG_TRANSPARENT_HUGEPAGE
+	bool write = (vmf->flags & FAULT_FLAG_WRITE) &&
+		     !pmd_none(vmf->orig_pmd);
+
+	return vmf_insert_pfn_pmd(vmf, pfn, write);
 #else
-	return false;
+	return VM_FAULT_FALLBACK;
 #endif
 }
 
@@ -247,6 +279,40 @@ unsigned long accel_page_pfn(struct page *page)
 bool accel_fatal_signal_pending(void)
 {
 	return fatal_signal_pending(current);
+}
+
+void accel_cond_resched(void)
+{
+	cond_resched();
+}
+
+/* Modules that go */
+
+bool accel_within_module(const void *addr, const struct module *mod)
+{
+	return within_module((unsigned long)addr, mod);
+}
+
+static int accel_module_event(struct notifier_block *nb, unsigned long event,
+			      void *data)
+{
+	if (event == MODULE_STATE_GOING)
+		accel_module_going(data);
+	return NOTIFY_DONE;
+}
+
+static struct notifier_block accel_module_nb = {
+	.notifier_call = accel_module_event,
+};
+
+int accel_notify_modules(void)
+{
+	return register_module_notifier(&accel_module_nb);
+}
+
+void accel_unnotify_modules(void)
+{
+	unregister_module_notifier(&accel_module_nb);
 }
 
 /* Waiting */

@@ -17,6 +17,11 @@
 
 #include <accel/accel.h>
 
+/* As constants, which they are not for bindgen on every architecture. */
+enum {
+	ACCEL_PMD_SHIFT = PMD_SHIFT,
+};
+
 /**
  * struct accel_gate - lets operations in until it is closed, then waits for them
  * @inside: per CPU, for each kind of operation how many have entered less how
@@ -62,11 +67,21 @@ void accel_fs_unmount(void);
 struct inode *accel_fs_inode(void);
 
 int accel_mmap_prepare(struct vm_area_desc *desc);
+unsigned long accel_get_unmapped_area(struct file *file, unsigned long addr,
+				      unsigned long len, unsigned long pgoff,
+				      unsigned long flags);
 bool accel_vmf_is_pmd(const struct vm_fault *vmf, unsigned int order);
+vm_fault_t accel_vmf_insert_pmd(struct vm_fault *vmf, unsigned long pfn);
 struct page *accel_pages_alloc(unsigned int order);
 void *accel_page_address(struct page *page);
 unsigned long accel_page_pfn(struct page *page);
 bool accel_fatal_signal_pending(void);
+void accel_cond_resched(void);
+bool accel_within_module(const void *addr, const struct module *mod);
+int accel_notify_modules(void);
+void accel_unnotify_modules(void);
+/* In Rust: the module's text is about to go. */
+void accel_module_going(const struct module *mod);
 
 void accel_waitqueue_init(struct wait_queue_head *wq);
 void accel_wake_all(struct wait_queue_head *wq);

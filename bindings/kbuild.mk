@@ -22,7 +22,7 @@ quiet_cmd_accel_uapi = BINDGEN $@
 	--clang-macro-fallback --clang-macro-fallback-build-dir $(dir $@) \
 	--with-derive-custom-struct '.*=::zerocopy_derive::FromBytes,::zerocopy_derive::IntoBytes,::zerocopy_derive::Immutable' \
 	--raw-line 'use ::kernel::uapi::{__s16, __s32, __s64, __u16, __u32, __u64, __u8};' \
-	--allowlist-file '.*/$(notdir $<)' -o $@ -- -w \
+	--allowlist-file '(.*/)?$(notdir $<)' -o $@ -- -w \
 	-I$(accel-dir)/include/uapi -I$(dir $(accel-uapi-dir)) \
 	-I$(srctree)/arch/$(SRCARCH)/include/uapi \
 	-I$(objtree)/arch/$(SRCARCH)/include/generated/uapi \

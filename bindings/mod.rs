@@ -13,7 +13,6 @@
 //! | `ioctl.rs` | argument and array descriptors, and the driver's typed ioctl table |
 //! | `registration.rs` | a registration that the parent's unbinding ends |
 //! | `dma.rs` | memory for DMA |
-//! | `tree.rs` | handles and offsets: shared objects in ranges of numbers |
 //! | `errno.rs` | error numbers that the kernel's crate lacks |
 //! | `global.rs` | the registry, which is global |
 //! | `node.rs` | character devices, class, file operations |
@@ -33,7 +32,6 @@ pub(crate) mod pages;
 pub(crate) mod parent;
 pub(crate) mod registration;
 pub(crate) mod slot;
-pub(crate) mod tree;
 pub(crate) mod user;
 pub(crate) mod vma;
 pub(crate) mod wait;

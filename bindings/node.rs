@@ -271,7 +271,7 @@ static COMPUTE: FileOps = FileOps(bindings::file_operations {
     owner: THIS_MODULE.as_ptr(),
     open: Some(open::<true>),
     mmap_prepare: Some(vma::mmap_prepare),
-    get_unmapped_area: Some(bindings::thp_get_unmapped_area),
+    get_unmapped_area: Some(raw::accel_get_unmapped_area),
     ..COMMON
 });
 

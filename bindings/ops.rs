@@ -94,8 +94,21 @@ pub trait Driver: Sized + 'static {
     /// The driver's ioctls, in the order of their numbers, from `ACCEL_NR_DRIVER`.
     const IOCTLS: &'static [IoctlEntry<Self>];
 
+    /// Makes sure that the device does nothing that an earlier driver, or firmware, had it do. It
+    /// may be accessed, but accesses no memory itself: it becomes a bus master after this.
+    ///
+    /// # Errors
+    ///
+    /// Become the error of the registration.
+    fn quiesce(_parent: &Self::Parent) -> Result {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
     /// Makes the data of a device. The device is awake and, if it is on PCI, enabled, a bus master
     /// and limited to [`Description::dma_bits`]; interrupts come after this has returned.
+    ///
+    /// When the data is dropped the device is no bus master any more. Not so when this fails:
+    /// whatever makes the device access memory comes after all that may fail.
     ///
     /// # Errors
     ///
@@ -111,6 +124,12 @@ pub trait Driver: Sized + 'static {
     ///
     /// Become the errno of `open(2)`.
     fn open(device: &Lent<'_, '_, Self>) -> impl PinInit<Self::Context, Error>;
+
+    /// Tells the device that a context is about to be dropped: when its file is closed, or the
+    /// device goes. The device must not use anything that the context owns after this.
+    fn close(_device: &Lent<'_, '_, Self>, _context: Pin<&Self::Context>) {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// Says what a mapping of `size` bytes at mmap offset `offset` (below `ACCEL_MMAP_BUFFERS`)
     /// shows. Both are multiples of the page size.
@@ -282,7 +301,7 @@ pub(crate) struct RawOps {
     ioctls: *const RawIoctl,
     ioctls_len: u32,
     open: unsafe extern "C" fn(call: *const RawCall, context: *mut *mut c_void) -> c_int,
-    close: unsafe extern "C" fn(context: *mut c_void),
+    close: unsafe extern "C" fn(call: *const RawCall),
     mmap: Option<
         unsafe extern "C" fn(
             call: *const RawCall,
@@ -303,6 +322,16 @@ unsafe impl Sync for RawOps {}
 struct Table<D>(PhantomData<D>);
 
 impl<D: Driver> Table<D> {
+    const CHECK: () = {
+        let name = D::DESCRIPTION.uapi_name.len();
+
+        assert!(0 < name && name < 32, "uapi_name has 1 to 31 bytes");
+        assert!(
+            D::HAS_INTERRUPT == D::DESCRIPTION.interrupts.is_some(),
+            "a driver that asks for interrupts handles them, and the reverse"
+        );
+    };
+
     const OPS: RawOps = RawOps {
         size: size_of::<RawOps>() as u32,
         abi: ABI,
@@ -333,7 +362,7 @@ impl<D: Driver> Table<D> {
         from_result(|| {
             // SAFETY: By this function's requirements.
             let lent = unsafe { Lent::<D>::from_raw(&*raw) };
-            let boxed = KBox::pin_init(D::open(&lent), GFP_KERNEL)?;
+            let boxed = KBox::pin_init(D::open(&lent), GFP_KERNEL_ACCOUNT)?;
             // SAFETY: What is pinned stays where it is until `close` makes it a box again.
             let boxed = KBox::into_raw(unsafe { Pin::into_inner_unchecked(boxed) });
 
@@ -345,10 +374,18 @@ impl<D: Driver> Table<D> {
 
     /// # Safety
     ///
-    /// `context` comes from `open`, and is not used again.
-    unsafe extern "C" fn close(context: *mut c_void) {
+    /// `raw` as [`Lent::from_raw`] asks for, with a context that comes from `open` and is not used
+    /// again.
+    unsafe extern "C" fn close(raw: *const RawCall) {
+        // SAFETY: By this function's requirements.
+        let raw = unsafe { &*raw };
         // SAFETY: By this function's requirements. It stays pinned: it is dropped where it is.
-        drop(unsafe { KBox::<D::Context>::from_raw(context.cast()) });
+        let context = Pin::from(unsafe { KBox::<D::Context>::from_raw(raw.context.cast()) });
+
+        if D::HAS_CLOSE {
+            // SAFETY: By this function's requirements.
+            D::close(&unsafe { Lent::<D>::from_raw(raw) }, context.as_ref());
+        }
     }
 
     /// # Safety
@@ -404,6 +441,56 @@ impl<D: Driver> Table<D> {
     }
 }
 
+/// A driver's table.
+///
+/// # Invariants
+///
+/// The table lies in the driver's module, which is there for as long as this value is used.
+#[derive(Clone, Copy)]
+pub(crate) struct Ops(&'static RawOps);
+
+impl Ops {
+    /// The table of `D`.
+    pub(super) fn of<D: Driver>() -> Self {
+        const { Table::<D>::CHECK };
+        Self(&Table::<D>::OPS)
+    }
+
+    /// Whether core and driver agree about the table.
+    pub(super) fn check(self) -> Result {
+        if self.0.abi != ABI || (self.0.size as usize) < size_of::<RawOps>() {
+            return Err(EPROTO.into());
+        }
+        Ok(())
+    }
+
+    /// Whether the driver lies in `module`.
+    pub(super) fn is_in(self, module: *const bindings::module) -> bool {
+        // SAFETY: `module` is valid; the address is only compared.
+        unsafe { super::raw::accel_within_module(core::ptr::from_ref(self.0).cast(), module) }
+    }
+
+    /// Number of the driver's ioctls.
+    pub(crate) fn ioctls_len(self) -> usize {
+        self.0.ioctls_len as usize
+    }
+
+    /// The entry at `index`, if there is one.
+    #[inline]
+    pub(crate) fn ioctl(self, index: usize) -> Option<&'static RawIoctl> {
+        if index >= self.ioctls_len() {
+            return None;
+        }
+        // SAFETY: `ioctls` has `ioctls_len` entries, constants in the driver's module.
+        Some(unsafe { &*self.0.ioctls.add(index) })
+    }
+
+    /// Whether the driver handles interrupts.
+    pub(super) fn has_interrupt(self) -> bool {
+        self.0.interrupt.is_some()
+    }
+}
+
 /// A driver's data and its table, without their types.
 ///
 /// # Invariants
@@ -411,8 +498,8 @@ impl<D: Driver> Table<D> {
 /// `data` was made for `ops`, borrows nothing but `parent` and what is `'static`, and is owned by
 /// this value. `parent` is bound to the driver and the driver's module is there for as long as this
 /// value exists.
-pub(crate) struct Erased {
-    ops: &'static RawOps,
+pub(super) struct Erased {
+    ops: Ops,
     data: NonNull<c_void>,
     parent: *mut bindings::device,
 }
@@ -442,18 +529,16 @@ impl Erased {
         // it borrows `parent` for. The caller drops this before `dev` is unbound, and a module that
         // is bound to a device is not unloaded.
         Ok(Self {
-            ops: &Table::<D>::OPS,
+            ops: Ops::of::<D>(),
             data: NonNull::new(data.cast()).ok_or(ENOMEM)?,
             parent: super::parent::raw(bound),
         })
     }
 
-    /// Whether core and driver agree about the table.
-    pub(super) fn check(&self) -> Result {
-        if self.ops.abi != ABI || (self.ops.size as usize) < size_of::<RawOps>() {
-            return Err(EPROTO.into());
-        }
-        Ok(())
+    /// The table.
+    #[inline]
+    pub(super) fn ops(&self) -> Ops {
+        self.ops
     }
 
     #[inline]
@@ -476,39 +561,28 @@ impl Erased {
         }
     }
 
-    /// Number of the driver's ioctls.
-    pub(crate) fn ioctls_len(&self) -> usize {
-        self.ops.ioctls_len as usize
-    }
-
-    /// The entry at `index`, if there is one.
-    #[inline]
-    pub(crate) fn ioctl(&self, index: usize) -> Option<&RawIoctl> {
-        if index >= self.ioctls_len() {
-            return None;
-        }
-
-        // SAFETY: `ioctls` has `ioctls_len` entries, constants in the driver's module.
-        Some(unsafe { &*self.ops.ioctls.add(index) })
-    }
-
     /// Makes a context.
     pub(super) fn open(&self, device: &Device) -> Result<*mut c_void> {
         let mut context = core::ptr::null_mut();
 
         // SAFETY: `data` and `parent` are valid by the type invariants.
-        to_result(unsafe { (self.ops.open)(&self.call(device), &mut context) })?;
+        to_result(unsafe { (self.ops.0.open)(&self.call(device), &mut context) })?;
         Ok(context)
     }
 
-    /// Drops a context.
+    /// Closes and drops a context.
     ///
     /// # Safety
     ///
     /// `context` comes from [`Self::open`] and is not used again.
-    pub(super) unsafe fn close(&self, context: *mut c_void) {
-        // SAFETY: By this function's requirements.
-        unsafe { (self.ops.close)(context) }
+    pub(super) unsafe fn close(&self, device: &Device, context: *mut c_void) {
+        let call = RawCall {
+            context,
+            ..self.call(device)
+        };
+
+        // SAFETY: By this function's requirements and the type invariants.
+        unsafe { (self.ops.0.close)(&call) }
     }
 
     /// Calls the handler of `ioctl`.
@@ -532,7 +606,7 @@ impl Erased {
     ///
     /// `file` has a context.
     pub(super) unsafe fn mmap(&self, file: &File, offset: u64, size: u64) -> Result<Region> {
-        let mmap = self.ops.mmap.ok_or(EINVAL)?;
+        let mmap = self.ops.0.mmap.ok_or(EINVAL)?;
         let mut region = None;
 
         // SAFETY: By this function's requirements and the type invariants.
@@ -544,7 +618,7 @@ impl Erased {
     ///
     /// `file` has a context.
     pub(super) unsafe fn poll(&self, file: &File) -> bool {
-        match self.ops.poll {
+        match self.ops.0.poll {
             // SAFETY: By this function's requirements and the type invariants.
             Some(poll) => unsafe { poll(&self.file_call(file)) },
             None => false,
@@ -555,20 +629,15 @@ impl Erased {
     ///
     /// `file` has a context.
     pub(super) unsafe fn fdinfo(&self, file: &File, seq: &SeqFile) {
-        if let Some(fdinfo) = self.ops.fdinfo {
+        if let Some(fdinfo) = self.ops.0.fdinfo {
             // SAFETY: By this function's requirements and the type invariants.
             unsafe { fdinfo(&self.file_call(file), seq) }
         }
     }
 
-    /// Whether the driver handles interrupts.
-    pub(super) fn has_interrupt(&self) -> bool {
-        self.ops.interrupt.is_some()
-    }
-
     /// Handles an interrupt.
     pub(super) fn interrupt(&self, device: &Device, vector: u32) -> bool {
-        match self.ops.interrupt {
+        match self.ops.0.interrupt {
             // SAFETY: `data` and `parent` are valid by the type invariants.
             Some(interrupt) => unsafe { interrupt(&self.call(device), vector) },
             None => false,
@@ -579,6 +648,6 @@ impl Erased {
 impl Drop for Erased {
     fn drop(&mut self) {
         // SAFETY: By the type invariants, and this is the end of `data`.
-        unsafe { (self.ops.drop_data)(self.data.as_ptr()) }
+        unsafe { (self.ops.0.drop_data)(self.data.as_ptr()) }
     }
 }

@@ -33,7 +33,7 @@ unsafe impl Sync for PageBlock {}
 
 impl PageBlock {
     /// The order of a block that one PMD entry maps, 2 MiB on most machines.
-    pub(crate) const ORDER_PMD: u32 = bindings::PMD_SHIFT - PAGE_SHIFT as u32;
+    pub(crate) const ORDER_PMD: u32 = raw::ACCEL_PMD_SHIFT - PAGE_SHIFT as u32;
 
     /// Takes `2^order` zeroed pages.
     pub(crate) fn new(order: u32) -> Result<Self, AllocError> {
@@ -120,4 +120,10 @@ impl Drop for PageBlock {
 pub(crate) fn fatal_signal_pending() -> bool {
     // SAFETY: Only looks at the current task.
     unsafe { raw::accel_fatal_signal_pending() }
+}
+
+/// Lets others run, in long work.
+pub(crate) fn cond_resched() {
+    // SAFETY: Called where the task may sleep.
+    unsafe { raw::accel_cond_resched() }
 }

@@ -109,27 +109,10 @@ pub(crate) fn identity(dev: &device::Device) -> accel_info_identity {
     identity
 }
 
-/// A device that is awake for as long as this exists, as far as power management can help it.
-pub(crate) struct Awake<'a>(&'a device::Device);
-
-impl<'a> Awake<'a> {
-    pub(crate) fn new(dev: &'a device::Device) -> Self {
-        // SAFETY: `dev` is a valid device.
-        unsafe { raw::accel_pm_get(raw(dev)) };
-        Self(dev)
-    }
-}
-
-impl Drop for Awake<'_> {
-    fn drop(&mut self) {
-        // SAFETY: `dev` is a valid device whose usage `new` has counted.
-        unsafe { raw::accel_pm_put(raw(self.0)) };
-    }
-}
-
 /// A parent that has been made ready for its driver, and is put back when this is dropped.
 ///
-/// On PCI: memory decoding on, bus master, DMA masks, interrupt vectors. Elsewhere: DMA masks.
+/// Awake; on PCI: memory decoding on, DMA masks, interrupt vectors; a bus master from
+/// [`Hardware::start_dma`] to [`Hardware::stop_dma`].
 pub(crate) struct Hardware {
     dev: ARef<device::Device>,
     enabled: bool,
@@ -137,10 +120,19 @@ pub(crate) struct Hardware {
 }
 
 impl Hardware {
+    /// Makes `dev` ready for a driver that is its only one so far if `alone`.
+    ///
     /// # Errors
     ///
-    /// The bus's; `EOPNOTSUPP` for interrupts where the core cannot get them for the driver.
-    pub(crate) fn prepare(dev: &device::Device<Core<'_>>, about: &Description) -> Result<Self> {
+    /// The bus's; `EOPNOTSUPP` for interrupts where the core cannot get them for the driver;
+    /// `EBUSY` for interrupts where another accelerator on `dev` may have them.
+    pub(crate) fn prepare(
+        dev: &device::Device<Core<'_>>,
+        about: &Description,
+        alone: bool,
+    ) -> Result<Self> {
+        // SAFETY: `dev` is a valid device.
+        unsafe { raw::accel_pm_get(raw(dev)) };
         let mut this = Self {
             dev: dev.into(),
             enabled: false,
@@ -157,11 +149,12 @@ impl Hardware {
             // SAFETY: `pdev` is a valid PCI device.
             to_result(unsafe { bindings::pci_enable_device_mem(pdev) })?;
             this.enabled = true;
-            // SAFETY: As above.
-            unsafe { bindings::pci_set_master(pdev) };
         }
         if let Some(wanted) = &about.interrupts {
             let pdev = this.pci().ok_or(EOPNOTSUPP)?;
+            if !alone {
+                return Err(EBUSY);
+            }
             // SAFETY: As above; the rest is checked by the call.
             let got = unsafe {
                 bindings::pci_alloc_irq_vectors(
@@ -201,6 +194,14 @@ impl Hardware {
         Ok(())
     }
 
+    /// Lets the device access memory.
+    pub(crate) fn start_dma(&self) {
+        if let Some(pdev) = self.pci() {
+            // SAFETY: `pdev` is a valid PCI device.
+            unsafe { bindings::pci_set_master(pdev) };
+        }
+    }
+
     /// Keeps the device from accessing memory, whatever it was doing.
     pub(crate) fn stop_dma(&self) {
         if let (Some(pdev), true) = (self.pci(), self.enabled) {
@@ -212,17 +213,19 @@ impl Hardware {
 
 impl Drop for Hardware {
     fn drop(&mut self) {
-        let Some(pdev) = self.pci() else {
-            return;
-        };
-        if self.vectors > 0 {
-            // SAFETY: The vectors were allocated in `prepare`, and whoever requested them is gone.
-            unsafe { bindings::pci_free_irq_vectors(pdev) };
+        if let Some(pdev) = self.pci() {
+            if self.vectors > 0 {
+                // SAFETY: The vectors were allocated in `prepare`, and whoever requested them is
+                // gone.
+                unsafe { bindings::pci_free_irq_vectors(pdev) };
+            }
+            if self.enabled {
+                // SAFETY: The device was enabled in `prepare`.
+                unsafe { bindings::pci_disable_device(pdev) };
+            }
         }
-        if self.enabled {
-            // SAFETY: The device was enabled in `prepare`.
-            unsafe { bindings::pci_disable_device(pdev) };
-        }
+        // SAFETY: `dev` is a valid device whose usage `prepare` has counted.
+        unsafe { raw::accel_pm_put(raw(&self.dev)) };
     }
 }
 
@@ -313,6 +316,9 @@ pub const fn pci_vendor(id: u16) -> pci::Vendor {
 
 /// A parent for accelerators without hardware: a device on the faux bus, bound for as long as this
 /// exists.
+///
+/// To forget one is to leave a device behind; what is registered on it ends at the latest when the
+/// driver's module goes.
 pub struct Faux(faux::Registration);
 
 impl Faux {

@@ -5,15 +5,23 @@
 use super::{
     ops::{
         Driver,
-        Erased, //
+        Erased,
+        Ops, //
     },
-    parent::Hardware,
+    parent::{
+        Hardware,
+        Parent, //
+    },
     slot::Slot, //
 };
-use crate::device::{
-    Description,
-    Device,
-    Options, //
+use crate::{
+    device::{
+        Description,
+        Device,
+        Options, //
+    },
+    ioctl::Layout,
+    minor, //
 };
 use kernel::{
     device::{
@@ -39,42 +47,56 @@ pub fn register<D: Driver>(
     options: Options,
     config: D::Config,
 ) -> Result {
-    let hardware = Hardware::prepare(dev, &D::DESCRIPTION)?;
-    // SAFETY: `register_erased` takes it. Either it fails and drops it, or it has the unbinding of
-    // `dev` drop it.
-    let driver = unsafe { Erased::new::<D>(dev, config)? };
+    let registration = Registration::begin(dev, &D::DESCRIPTION, options, Ops::of::<D>())?;
 
-    register_erased(dev, &D::DESCRIPTION, options, hardware, driver)
-}
-
-fn register_erased(
-    dev: &device::Device<Core<'_>>,
-    about: &Description,
-    options: Options,
-    hardware: Hardware,
-    driver: Erased,
-) -> Result {
-    let ioctls = crate::ioctl::Layout::of_driver(&driver)?;
-    let device = Device::new(dev, about, options, ioctls, Slot::new(driver))?;
-    let registration = Registration { device, hardware };
-    let device = registration.device.clone();
-
-    if device.slot().has_interrupt()? {
-        registration.hardware.request_interrupts(&device)?;
+    if D::HAS_QUIESCE {
+        D::quiesce(<D::Parent as Parent>::from_device(dev)?)?;
     }
-    // Added last, so released first: what the driver has got before is there until then.
-    devres::register(dev, registration, GFP_KERNEL)?;
-    device.publish(dev)
+    registration.device.start_dma();
+    // SAFETY: The registration takes it, and ends it when it is dropped: either on an error, or by
+    // the unbinding of `dev`.
+    let driver = unsafe { Erased::new::<D>(dev, config)? };
+    registration.finish(dev, driver)
 }
 
-/// Ends the registration when it is dropped.
+/// Ends the registration when it is dropped, however far it had come.
 struct Registration {
     device: Arc<Device>,
-    hardware: Hardware,
+}
+
+impl Registration {
+    /// Does all that needs no driver.
+    fn begin(
+        dev: &device::Device<Core<'_>>,
+        about: &Description,
+        options: Options,
+        ops: Ops,
+    ) -> Result<Self> {
+        ops.check()?;
+        let hardware = Hardware::prepare(dev, about, minor::siblings(dev) == 0)?;
+        let ioctls = Layout::of_driver(ops)?;
+        let device = Device::new(dev, about, options, ioctls, hardware, Slot::new(ops))?;
+
+        Ok(Self { device })
+    }
+
+    /// Takes the driver's data, and lets interrupts and user space come.
+    fn finish(self, dev: &device::Device<Core<'_>>, driver: Erased) -> Result {
+        let handles_interrupts = driver.ops().has_interrupt();
+
+        // SAFETY: The device has no nodes and no interrupts yet, and this happens once.
+        unsafe { self.device.slot().fill(driver) };
+        if handles_interrupts {
+            self.device.request_interrupts()?;
+        }
+        self.device.publish(dev)?;
+        // Added last, so released first: what the driver has got before is there until then.
+        devres::register(dev, self, GFP_KERNEL)
+    }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        self.device.unregister(&self.hardware);
+        self.device.unregister();
     }
 }

@@ -11,7 +11,10 @@
 
 use super::{
     ioctl::ArrayBuffer,
-    ops::Erased,
+    ops::{
+        Erased,
+        Ops, //
+    },
     parent::Interrupt,
     raw, //
 };
@@ -22,6 +25,7 @@ use crate::{
 };
 use core::cell::UnsafeCell;
 use kernel::{
+    bindings,
     error::to_result,
     ffi::c_void,
     new_mutex,
@@ -63,7 +67,8 @@ impl Kind {
 ///
 /// # Invariants
 ///
-/// `driver` is `Some` until the gate is closed and drained, and does not change before that.
+/// `driver` changes twice: when it is filled, before anybody can enter or interrupt, and when it is
+/// emptied, after the gate is closed and drained and interrupts are stopped.
 #[pin_data(PinnedDrop)]
 pub(crate) struct Slot {
     #[pin]
@@ -80,27 +85,33 @@ unsafe impl Send for Slot {}
 unsafe impl Sync for Slot {}
 
 impl Slot {
-    /// Makes a slot with an open gate.
+    /// Makes a slot with an open gate for a driver with this table; empty yet.
     ///
     /// # Errors
     ///
-    /// `EPROTO` when the driver was built for another core; `ENOMEM`.
-    pub(super) fn new(driver: Erased) -> impl PinInit<Self, Error> {
-        pin_init::pin_init_scope(move || {
-            driver.check()?;
-            let kinds = Kind::driver(driver.ioctls_len()).0;
+    /// `ENOMEM`.
+    pub(super) fn new(ops: Ops) -> impl PinInit<Self, Error> {
+        let kinds = Kind::driver(ops.ioctls_len()).0;
 
-            // INVARIANT: The gate is open and `driver` is `Some`.
-            Ok(try_pin_init!(Self {
-                gate <- Opaque::try_ffi_init(|gate| {
-                    // SAFETY: `gate` is valid for writes and will not move.
-                    to_result(unsafe { raw::accel_gate_init(gate, kinds) })
-                }),
-                closing: Atomic::new(false),
-                driver: UnsafeCell::new(Some(driver)),
-                interrupts <- new_mutex!(KVec::new(), "accel_interrupts"),
-            }? Error))
-        })
+        try_pin_init!(Self {
+            gate <- Opaque::try_ffi_init(move |gate| {
+                // SAFETY: `gate` is valid for writes and will not move.
+                to_result(unsafe { raw::accel_gate_init(gate, kinds) })
+            }),
+            closing: Atomic::new(false),
+            driver: UnsafeCell::new(None),
+            interrupts <- new_mutex!(KVec::new(), "accel_interrupts"),
+        }? Error)
+    }
+
+    /// Puts the driver in.
+    ///
+    /// # Safety
+    ///
+    /// Once, of the table that the slot was made for, and before anybody else can reach the slot.
+    pub(super) unsafe fn fill(&self, driver: Erased) {
+        // SAFETY: By this function's requirements nobody else looks.
+        unsafe { *self.driver.get() = Some(driver) };
     }
 
     /// Enters, if the gate is open.
@@ -159,9 +170,10 @@ impl Slot {
         unsafe { (*self.driver.get()).as_ref() }
     }
 
-    /// Whether the driver handles interrupts.
-    pub(crate) fn has_interrupt(&self) -> Result<bool> {
-        Ok(self.enter(Kind::OPEN)?.driver.has_interrupt())
+    /// Whether the driver is here and lies in `module`.
+    pub(super) fn is_in(&self, module: *const bindings::module) -> bool {
+        self.enter(Kind::OPEN)
+            .is_ok_and(|guard| guard.driver.ops().is_in(module))
     }
 
     /// Owns `interrupt`, and stops it before the data goes.
@@ -195,7 +207,7 @@ impl Guard<'_> {
 
     /// Ends the context of a file that nothing else uses any more.
     pub(crate) fn close(&self, file: &File) {
-        file.context().close(self.driver);
+        file.context().close(self.driver, file.device());
     }
 
     /// Calls the driver's ioctl at `index`, on a structure and arrays that fit it.
@@ -211,7 +223,7 @@ impl Guard<'_> {
         args: ArgsMut<'_>,
         arrays: &mut [ArrayBuffer],
     ) -> Result {
-        let ioctl = self.driver.ioctl(index).ok_or(ENOTTY)?;
+        let ioctl = self.driver.ops().ioctl(index).ok_or(ENOTTY)?;
         let raw = ioctl.bind(arrays)?;
 
         if args.size != ioctl.size() || !file.context().is_open() {
@@ -298,7 +310,7 @@ impl ContextSlot {
             .is_err()
         {
             // SAFETY: It was just made and nobody has it.
-            unsafe { driver.close(context) };
+            unsafe { driver.close(device, context) };
             return Err(EEXIST);
         }
         Ok(())
@@ -316,13 +328,13 @@ impl ContextSlot {
         !self.get().is_null()
     }
 
-    fn close(&self, driver: &Erased) {
+    fn close(&self, driver: &Erased, device: &Device) {
         let context = self.0.xchg(core::ptr::null_mut(), Full);
 
         if !context.is_null() {
             // SAFETY: Contexts come from `open`, and whoever exchanged it has it alone. No call is
             // using it: the callers are the file's release and the one who has drained the gate.
-            unsafe { driver.close(context) };
+            unsafe { driver.close(device, context) };
         }
     }
 }
@@ -356,7 +368,7 @@ impl<'a> Closing<'a> {
         ];
         // SAFETY: The one who closes is the one who drains, so `driver` is still unchanged.
         let driver = unsafe { (*self.slot.driver.get()).as_ref() };
-        let ioctls = driver.map_or(0, Erased::ioctls_len);
+        let ioctls = driver.map_or(0, |driver| driver.ops().ioctls_len());
 
         for kind in 0..Kind::driver(ioctls).0 {
             // SAFETY: The gate is initialised and closed; `kind` is less than its kinds.
@@ -368,7 +380,7 @@ impl<'a> Closing<'a> {
             }
             match (
                 NAMES.get(kind as usize),
-                driver.and_then(|d| d.ioctl(index)),
+                driver.and_then(|driver| driver.ops().ioctl(index)),
             ) {
                 (Some(name), _) => found(name, count),
                 // SAFETY: A driver's names are constants that end with NUL.
@@ -389,7 +401,7 @@ impl Drained<'_> {
     pub(crate) fn close(&self, file: &File) {
         // SAFETY: The gate is drained and this is the only `Drained`, so nobody changes `driver`.
         if let Some(driver) = unsafe { (*self.slot.driver.get()).as_ref() } {
-            file.context().close(driver);
+            file.context().close(driver, file.device());
         }
     }
 

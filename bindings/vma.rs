@@ -37,7 +37,7 @@ use kernel::{
 };
 
 /// Bytes that one fault fills: what one PMD entry maps.
-const WINDOW: usize = 1 << bindings::PMD_SHIFT;
+const WINDOW: usize = 1 << raw::ACCEL_PMD_SHIFT;
 
 /// # Safety
 ///
@@ -92,7 +92,7 @@ unsafe extern "C" fn mapped(
         // SAFETY: The file is one of ours, which the new VMA holds.
         let file = unsafe { file_of(file) };
         let pages = (end - start) >> PAGE_SHIFT;
-        let mapping = Arc::new(file.map(pgoff, pages)?, GFP_KERNEL)?;
+        let mapping = Arc::new(file.map(pgoff, pages)?, GFP_KERNEL_ACCOUNT)?;
 
         // SAFETY: `private` is where the kernel takes the VMA's private data from.
         unsafe { *private = mapping.into_foreign().cast() };
@@ -156,14 +156,25 @@ unsafe extern "C" fn access(
         let (file, mapping) = unsafe { (file_of((*vma).vm_file), mapping_of(vma)) };
         let mapping = mapping.ok_or(EIO)?;
         // SAFETY: As above.
-        let (start, pgoff) = unsafe {
+        let (range, pgoff, flags) = unsafe {
             (
-                (*vma).__bindgen_anon_1.__bindgen_anon_1.vm_start,
+                &(*vma).__bindgen_anon_1.__bindgen_anon_1,
                 (*vma).vm_pgoff,
+                (*vma).__bindgen_anon_2.vm_flags,
             )
         };
-        let offset = (pgoff << PAGE_SHIFT) + (address - start);
-        let len = usize::try_from(len)?;
+        // What the mapping's owner may not do, a debugger of it may not either.
+        let may = if write != 0 {
+            bindings::VM_WRITE
+        } else {
+            bindings::VM_READ
+        };
+        if flags & may == 0 {
+            return Err(EFAULT);
+        }
+        let offset = (pgoff << PAGE_SHIFT) + (address - range.vm_start);
+        // The kernel may ask for more than this VMA has.
+        let len = usize::try_from(len)?.min(range.vm_end - address);
         let _guard = file.device().slot().enter(Kind::FAULT)?;
 
         let done = if write != 0 {
@@ -310,9 +321,8 @@ impl Fault<'_> {
     /// must hold the block.
     pub(crate) fn insert_huge(&self, pfn: usize) -> FaultResult {
         let vmf: *const bindings::vm_fault = self.vmf;
-        let write = self.vmf.flags & bindings::fault_flag_FAULT_FLAG_WRITE != 0;
 
         // SAFETY: `huge_fault` has checked that the VMA, which is a PFN mapping, has room.
-        FaultResult(unsafe { bindings::vmf_insert_pfn_pmd(vmf.cast_mut(), pfn, write) })
+        FaultResult(unsafe { raw::accel_vmf_insert_pmd(vmf.cast_mut(), pfn) })
     }
 }

@@ -133,7 +133,8 @@ impl accel::Driver for Null {
 
     const DESCRIPTION: accel::Description = accel::Description {
         uapi_name: "accel_null",
-        ..accel::Description::VIRTUAL
+        class: accel::Class::Virtual,
+        ..accel::Description::DEFAULT
     };
     const IOCTLS: &'static [accel::IoctlEntry<Self>] = &[
         accel::ioctl::<Self, Add>(),

@@ -28,6 +28,7 @@ use kernel::{
     pci,
     prelude::*, //
 };
+use regs::Registers;
 
 /// Types of `include/uapi/accel/accel_edu.h`, generated.
 #[allow(
@@ -80,15 +81,19 @@ impl accel::Driver for Edu {
 
     const DESCRIPTION: accel::Description = accel::Description {
         uapi_name: "accel_edu",
-        class: accel::Class::Other,
+        max_contexts: uapi::ACCEL_EDU_CONTEXTS_MAX,
         dma_bits: Some(regs::DMA_BITS),
         interrupts: Some(accel::Interrupts { min: 1, max: 1 }),
-        ..accel::Description::VIRTUAL
+        ..accel::Description::DEFAULT
     };
     const IOCTLS: &'static [accel::IoctlEntry<Self>] = &[
         accel::ioctl::<Self, Factorial>(),
         accel::ioctl::<Self, Copy>(),
     ];
+
+    fn quiesce(pdev: &Self::Parent) -> Result {
+        Registers::new(pdev)?.quiesce()
+    }
 
     fn new<'bound>(
         pdev: &'bound Self::Parent,
@@ -109,13 +114,12 @@ impl accel::Driver for Edu {
 /// Queues what `kind` makes, as a job on `timeline`, and returns its point.
 fn submit(call: &Call<'_, '_, Edu>, timeline: u32, kind: Kind) -> Result<u64> {
     let timeline = call.timeline(timeline)?;
-    let point = call.context().push(|| {
-        let job = timeline.submit()?;
-        let point = job.point();
+    let context = call.context();
+    let place = context.reserve()?;
+    let job = timeline.submit()?;
+    let point = job.point();
 
-        Ok((Work::new(job, kind), point))
-    })?;
-
+    drop(place.fill(Work::new(job, kind)));
     call.data().kick();
     Ok(point)
 }

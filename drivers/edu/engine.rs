@@ -18,6 +18,7 @@ use crate::regs::{
     BUFFER_SIZE, //
 };
 use accel::{
+    errno::ECANCELED,
     Buffer,
     FairQueue,
     Job,
@@ -122,9 +123,15 @@ impl<'bound> Engine<'bound> {
 
     /// Has the device work if it is idle.
     pub(crate) fn kick(&self) {
-        let mut state = self.state.lock();
+        loop {
+            let ended = self.run(&mut self.state.lock());
 
-        self.run(&mut state);
+            // Without the lock: who ends a job wakes whoever waits for it.
+            match ended {
+                Some(ended) => ended.tell(),
+                None => return,
+            }
+        }
     }
 
     /// Goes on after an interrupt. Returns whether there was a reason for one.
@@ -133,27 +140,33 @@ impl<'bound> Engine<'bound> {
         let Some(causes) = self.registers.acknowledge() else {
             return false;
         };
+        let ended = match state.running.take() {
+            Some(running) => self.advance(&mut state, running, causes),
+            None => None,
+        };
 
-        if let Some(running) = state.running.take() {
-            self.advance(&mut state, running, causes);
+        drop(state);
+        // The device first: it should not wait while users are told.
+        self.kick();
+        if let Some(ended) = ended {
+            ended.tell();
         }
-        self.run(&mut state);
         true
     }
 
-    /// Starts steps until one is running or there is none.
-    fn run(&self, state: &mut State) {
-        while state.running.is_none() {
-            let Some((lane, work)) = self.queue.take() else {
-                return;
-            };
+    /// Starts a step if none is running. Returns a job that cannot be started.
+    fn run(&self, state: &mut State) -> Option<Ended> {
+        if state.running.is_some() {
+            return None;
+        }
+        let (lane, work) = self.queue.take()?;
 
-            match self.start(state, &work) {
-                Ok(doing) => {
-                    state.running = Some(Running { lane, work, doing });
-                }
-                Err(err) => self.end(lane, work, Err(err)),
+        match self.start(state, &work) {
+            Ok(doing) => {
+                state.running = Some(Running { lane, work, doing });
+                None
             }
+            Err(err) => Some(self.end(lane, work, Err(err))),
         }
     }
 
@@ -186,8 +199,9 @@ impl<'bound> Engine<'bound> {
         Ok(Doing::Transfer { way, count })
     }
 
-    /// Goes on with what was running, if it is what the interrupt is about.
-    fn advance(&self, state: &mut State, mut running: Running, causes: Causes) {
+    /// Goes on with what was running, if it is what the interrupt is about. Returns the job if that
+    /// was its end.
+    fn advance(&self, state: &mut State, mut running: Running, causes: Causes) -> Option<Ended> {
         let about_this = match running.doing {
             Doing::Factorial => causes.factorial,
             Doing::Transfer { .. } => causes.dma,
@@ -195,13 +209,25 @@ impl<'bound> Engine<'bound> {
 
         if !about_this {
             state.running = Some(running);
-            return;
+            return None;
         }
         match self.finish(state, &mut running) {
-            Ok(Some(doing)) => state.running = Some(Running { doing, ..running }),
-            Ok(None) if running.work.is_done() => self.end(running.lane, running.work, Ok(())),
-            Ok(None) => self.queue.put_back(running.lane, running.work),
-            Err(err) => self.end(running.lane, running.work, Err(err)),
+            Ok(Some(doing)) => {
+                state.running = Some(Running { doing, ..running });
+                None
+            }
+            Ok(None) if running.work.is_done() => {
+                Some(self.end(running.lane, running.work, Ok(())))
+            }
+            // Its file was closed: nobody waits for the outcome.
+            Ok(None) => self
+                .queue
+                .put_back(running.lane, running.work)
+                .map(|work| Ended {
+                    work,
+                    outcome: Err(ECANCELED.into()),
+                }),
+            Err(err) => Some(self.end(running.lane, running.work, Err(err))),
         }
     }
 
@@ -251,8 +277,20 @@ impl<'bound> Engine<'bound> {
         }
     }
 
-    fn end(&self, lane: LaneId, work: Work, outcome: Result) {
-        work.job.end(outcome);
+    fn end(&self, lane: LaneId, work: Work, outcome: Result) -> Ended {
         self.queue.done(lane);
+        Ended { work, outcome }
+    }
+}
+
+/// A job that has ended, of which its users are still to be told.
+struct Ended {
+    work: Work,
+    outcome: Result,
+}
+
+impl Ended {
+    fn tell(self) {
+        self.work.job.end(self.outcome);
     }
 }

@@ -8,11 +8,13 @@
 
 use kernel::{
     io::{
+        poll,
         register,
         Io, //
     },
     pci,
-    prelude::*, //
+    prelude::*,
+    time::Delta, //
 };
 
 register! {
@@ -127,6 +129,27 @@ impl<'bound> Registers<'bound> {
         }
         bar.write_reg(STATUS::zeroed().with_interrupt_after_factorial(true));
         Ok(Self { bar })
+    }
+
+    /// Waits until what the device was told to do in an earlier life is done, and forgets that it
+    /// was.
+    ///
+    /// # Errors
+    ///
+    /// `ETIMEDOUT` when that takes longer than ten times the 100 ms that a transfer takes.
+    pub(crate) fn quiesce(&self) -> Result {
+        poll::read_poll_timeout(
+            || {
+                let status = self.bar.read(STATUS);
+
+                Ok(self.bar.read(DMA_COMMAND).run() || status.computing())
+            },
+            |busy| !*busy,
+            Delta::from_millis(1),
+            Delta::from_secs(1),
+        )?;
+        let _ = self.acknowledge();
+        Ok(())
     }
 
     /// Acknowledges what has happened. `None` if nothing has, or the device is gone.

@@ -361,7 +361,8 @@ struct accel_timeline_wait {
  * or the timeline, of which there is neither a handle nor a job any more.
  *
  * Errors: ENOENT no such @handle; EBADF no such file, EINVAL @eventfd is no
- * eventfd, @flags or @reserved; ENOSPC ACCEL_EVENTFDS_MAX wait already.
+ * eventfd, @flags or @reserved; ENOSPC ACCEL_EVENTFDS_MAX of the file wait
+ * already; ENOMEM.
  */
 struct accel_timeline_eventfd {
 	__u32 handle;
@@ -371,7 +372,7 @@ struct accel_timeline_eventfd {
 	__u32 reserved;
 };
 
-/* Eventfds that wait on one timeline. */
+/* Eventfds that wait on the timelines of one file. */
 #define ACCEL_EVENTFDS_MAX 1024
 
 /*

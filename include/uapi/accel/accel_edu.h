@@ -17,6 +17,8 @@
 /* Most numbers of one job, and the greatest of them. */
 #define ACCEL_EDU_BATCH_MAX 1024
 #define ACCEL_EDU_FACTORIAL_MAX 255
+/* Compute files that may be open on one device; one more is EBUSY. */
+#define ACCEL_EDU_CONTEXTS_MAX 1024
 /* Jobs that one file may have queued. */
 #define ACCEL_EDU_JOBS_MAX 64
 

@@ -28,7 +28,11 @@ impl accel::Driver for Nothing {
     type Data<'bound> = ();
     type Context = ();
 
-    const DESCRIPTION: accel::Description = accel::Description::VIRTUAL;
+    const DESCRIPTION: accel::Description = accel::Description {
+        uapi_name: "accel_bench",
+        class: accel::Class::Virtual,
+        ..accel::Description::DEFAULT
+    };
     const IOCTLS: &'static [accel::IoctlEntry<Self>] = &[];
 
     fn new<'bound>(_: &'bound Device<Bound>, (): ()) -> impl PinInit<(), Error> + 'bound {

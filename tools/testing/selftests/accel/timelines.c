@@ -445,15 +445,20 @@ TEST_F(timelines, eventfd_limit)
 	}
 	EXPECT_EQ(-ENOSPC, accel_timeline_eventfd(self->fd, self->timeline,
 						  ~0ULL, event));
-	/* Of one timeline; and what is reached takes no room. */
+	/* What is reached takes no room. */
 	EXPECT_EQ(0,
 		  accel_timeline_eventfd(self->fd, self->timeline, 0, event));
 	EXPECT_EQ(1, accel_eventfd_count(event));
+	/* The limit is the file's: another timeline of it has no room either. */
 	ASSERT_EQ(0, accel_timeline_create(self->fd, &other));
+	EXPECT_EQ(-ENOSPC, accel_timeline_eventfd(self->fd, other, 1, event));
+	/* A timeline that goes gives its room back. */
+	EXPECT_EQ(0, accel_timeline_destroy(self->fd, self->timeline));
+	EXPECT_EQ(ACCEL_EVENTFDS_MAX, accel_eventfd_count(event));
 	EXPECT_EQ(0, accel_timeline_eventfd(self->fd, other, 1, event));
 	EXPECT_EQ(0, accel_eventfd_count(event));
 	close(self->fd);
-	EXPECT_EQ(ACCEL_EVENTFDS_MAX + 1, accel_eventfd_count(event));
+	EXPECT_EQ(1, accel_eventfd_count(event));
 	self->fd = accel_open(O_RDWR | O_CLOEXEC);
 	close(event);
 }
