@@ -31,6 +31,10 @@ use kernel::{
     device,
     id_pool::IdPool,
     prelude::*,
+    rbtree::{
+        RBTree,
+        RBTreeNodeReservation, //
+    },
     str::CString,
     sync::Arc, //
 };
@@ -53,6 +57,8 @@ pub(crate) struct Registry {
     ids: IdPool,
     /// The device of each number, while it is published.
     devices: KVVec<Option<Arc<Device>>>,
+    /// How many published devices are on a parent, by its address.
+    on_parent: RBTree<usize, u32>,
     numbers: Arc<Numbers>,
     /// Unmounted last.
     _fs: FileSystem,
@@ -76,6 +82,7 @@ impl Registered {
             _global: Global::new(Registry {
                 ids: IdPool::with_capacity(LIMIT as usize, GFP_KERNEL)?,
                 devices,
+                on_parent: RBTree::new(),
                 numbers,
                 _fs: fs,
             })?,
@@ -126,14 +133,25 @@ pub(crate) struct Nodes {
     _control: ClassDevice,
 }
 
+/// What `on_parent` knows `parent` by.
+fn key(parent: &device::Device) -> usize {
+    core::ptr::from_ref(parent).addr()
+}
+
 /// Lets user space find `device`, and makes its nodes.
 pub(crate) fn publish(device: &Arc<Device>) -> Result<Nodes> {
     let index = device.number_taken().0;
+    let first_on_parent = RBTreeNodeReservation::new(GFP_KERNEL)?;
     let numbers = {
         let mut registry = REGISTRY.lock();
         let registry = registry.as_mut().ok_or(ENODEV)?;
+        let parent = key(device.parent());
 
         *registry.devices.get_mut(index).ok_or(ENOSPC)? = Some(device.clone());
+        match registry.on_parent.get_mut(&parent) {
+            Some(count) => *count += 1,
+            None => drop(registry.on_parent.insert(first_on_parent.into_node(parent, 1))),
+        }
         registry.numbers.clone()
     };
     let add = |node: Node, name: &str| {
@@ -152,11 +170,25 @@ pub(crate) fn publish(device: &Arc<Device>) -> Result<Nodes> {
 pub(crate) fn unpublish(device: &Device) {
     let hidden = {
         let mut registry = REGISTRY.lock();
+        let Some(registry) = registry.as_mut() else {
+            return;
+        };
+        let hidden = registry
+            .devices
+            .get_mut(device.number_taken().0)
+            .and_then(Option::take);
+        let parent = key(device.parent());
 
-        registry
-            .as_mut()
-            .and_then(|registry| registry.devices.get_mut(device.number_taken().0))
-            .and_then(Option::take)
+        if hidden.is_some() {
+            let left = registry.on_parent.get_mut(&parent).map_or(0, |count| {
+                *count -= 1;
+                *count
+            });
+            if left == 0 {
+                registry.on_parent.remove(&parent);
+            }
+        }
+        hidden
     };
 
     // Not under the lock: this may be the last reference, which gives the number back.
@@ -165,11 +197,11 @@ pub(crate) fn unpublish(device: &Device) {
 
 /// How many published devices are on `parent`.
 pub(crate) fn siblings(parent: &device::Device) -> u32 {
-    let same = |other: &&Arc<Device>| core::ptr::eq(other.parent(), parent);
-
-    REGISTRY.lock().as_ref().map_or(0, |registry| {
-        registry.devices.iter().flatten().filter(same).count() as u32
-    })
+    REGISTRY
+        .lock()
+        .as_ref()
+        .and_then(|registry| registry.on_parent.get(&key(parent)).copied())
+        .unwrap_or(0)
 }
 
 /// A published device that `fits`.

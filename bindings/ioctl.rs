@@ -436,6 +436,10 @@ pub const fn ioctl<D: Driver, I: Ioctl<D>>() -> IoctlEntry<D> {
         "the structure is aligned to more than 8 bytes"
     );
     assert!(
+        command.size() % 8 == 0,
+        "the structure is to end with explicit padding to 8 bytes"
+    );
+    assert!(
         command.direction().is_in() || command.direction().is_out(),
         "an ioctl without a direction carries nothing"
     );

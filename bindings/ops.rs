@@ -590,7 +590,7 @@ impl Erased {
     /// # Safety
     ///
     /// `ioctl` is this table's, `args` and `arrays` are as it asks for; `file` has a context.
-    #[inline]
+    #[inline(always)]
     pub(super) unsafe fn call_ioctl(
         &self,
         file: &File,

@@ -86,33 +86,26 @@ impl Room {
     ///
     /// # Errors
     ///
-    /// `EINVAL` when there is no room; those of [`UserMemory::read_struct`].
+    /// `EINVAL` when there is no room, or these are not whole words; those of [`UserMemory::read_struct`].
     #[inline(always)]
     pub(crate) fn fill(&mut self, size: usize, from: Option<UserMemory>) -> Result<&mut [u64]> {
         let start: *mut u64 = self.words.as_mut_ptr().cast();
-        let len = size.div_ceil(size_of::<u64>());
+        let len = size / size_of::<u64>();
 
-        if size > Self::SIZE {
+        if size > Self::SIZE || size % size_of::<u64>() != 0 {
             return Err(EINVAL);
         }
         match from {
-            Some(user) if size % size_of::<u64>() == 0 => {
-                // SAFETY: There is room for `size` bytes, all of which the helper writes or fails;
-                // it checks the user's range.
-                check(unsafe { raw::accel_copy_in(start.cast(), size, user.address, user.size) })?;
-            }
-            _ => {
-                // SAFETY: There is room for `len` words.
-                unsafe { start.write_bytes(0, len) };
-            }
+            // SAFETY: There is room for `size` bytes, all of which the helper writes or fails; it
+            // checks the user's range.
+            Some(user) => check(unsafe {
+                raw::accel_copy_in(start.cast(), size, user.address, user.size)
+            })?,
+            // SAFETY: There is room for `len` words.
+            None => unsafe { start.write_bytes(0, len) },
         }
         // SAFETY: `len` words have been written, and we have borrowed the room.
-        let words = unsafe { core::slice::from_raw_parts_mut(start, len) };
-
-        if let (Some(user), true) = (from, size % size_of::<u64>() != 0) {
-            user.read_struct(words.as_mut_bytes().get_mut(..size).ok_or(EINVAL)?)?;
-        }
-        Ok(words)
+        Ok(unsafe { core::slice::from_raw_parts_mut(start, len) })
     }
 }
 
