@@ -106,6 +106,32 @@ pub use queue::{
     Place, //
 };
 
+/// Declares the module `uapi` with the Rust types of a driver's uAPI header, which
+/// `bindings/kbuild.mk` generates for the kernel module of this name.
+///
+/// # Examples
+///
+/// ```ignore
+/// accel::uapi_types!("accel_null");
+///
+/// const ADD: u32 = uapi::ACCEL_NULL_IOCTL_ADD;
+/// ```
+#[macro_export]
+macro_rules! uapi_types {
+    ($module:literal) => {
+        #[allow(
+            dead_code,
+            missing_docs,
+            non_camel_case_types,
+            unreachable_pub,
+            unused_imports
+        )]
+        mod uapi {
+            include!(concat!(env!("ACCEL_DRIVER_OBJ"), "/", $module, "_uapi.rs"));
+        }
+    };
+}
+
 module! {
     type: Subsystem,
     name: "accel",

@@ -30,17 +30,7 @@ use kernel::{
 };
 use regs::Registers;
 
-/// Types of `include/uapi/accel/accel_edu.h`, generated.
-#[allow(
-    dead_code,
-    missing_docs,
-    non_camel_case_types,
-    unreachable_pub,
-    unused_imports
-)]
-mod uapi {
-    include!(concat!(env!("ACCEL_DRIVER_OBJ"), "/accel_edu_uapi.rs"));
-}
+accel::uapi_types!("accel_edu");
 
 struct Edu;
 

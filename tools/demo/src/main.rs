@@ -3,12 +3,12 @@
 //!
 //! On every edu device at once: factorials, checked against arithmetic of its
 //! own, and a share of a file, copied through the device and checked by its
-//! SHA-256. On every null device: sums and empty jobs. Ends with a status other
+//! SHA-256. On every mock device: sums and empty jobs. Ends with a status other
 //! than 0 when anything is not as it must be, and says what and where.
 
 mod edu;
 mod interrupts;
-mod null;
+mod mock;
 mod progress;
 mod table;
 
@@ -172,10 +172,10 @@ fn work(devices: &[Device], options: &Options, problems: &mut Vec<String>) {
         devices.iter().filter(calls).collect()
     };
     let edu = named(libaccel::edu::NAME);
-    let null = named(libaccel::null::NAME);
-    if edu.is_empty() && null.is_empty() {
+    let mock = named(libaccel::mock::NAME);
+    if edu.is_empty() && mock.is_empty() {
         problems.push(
-            "no device here is one that this program has work for: load accel_edu or accel_null"
+            "no device here is one that this program has work for: load accel_edu or accel_mock"
                 .into(),
         );
         return;
@@ -212,8 +212,8 @@ fn work(devices: &[Device], options: &Options, problems: &mut Vec<String>) {
             let work = move || edu::work(device, share, index, &sender);
             threads.push((*device, scope.spawn(work)));
         }
-        for device in &null {
-            threads.push((*device, scope.spawn(|| null::work(device))));
+        for device in &mock {
+            threads.push((*device, scope.spawn(|| mock::work(device))));
         }
         drop(sender);
         // Ends when the last thread has dropped its sender.

@@ -36,6 +36,7 @@ mod error;
 mod info;
 #[cfg(test)]
 mod layout_test;
+pub mod mock;
 mod node;
 pub mod null;
 mod request;

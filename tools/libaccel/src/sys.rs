@@ -36,8 +36,9 @@ unsafe impl Plain for accel_handle {}
 unsafe impl Plain for accel_timeline_create {}
 unsafe impl Plain for accel_timeline_wait {}
 unsafe impl Plain for accel_edu_copy {}
+unsafe impl Plain for accel_mock_add {}
+unsafe impl Plain for accel_mock_submit {}
 unsafe impl Plain for accel_null_add {}
-unsafe impl Plain for accel_null_submit {}
 unsafe impl Plain for accel_info_queries {}
 unsafe impl Plain for accel_info_identity {}
 unsafe impl Plain for accel_info_state {}
@@ -165,12 +166,12 @@ pub(crate) fn edu_factorial(
     Ok(argument.point)
 }
 
-/// `ACCEL_NULL_IOCTL_SUM`; slices of different lengths are `EINVAL`.
-pub(crate) fn null_sum(fd: BorrowedFd<'_>, values: &[u64], partial: &mut [u64]) -> Result<u64> {
+/// `ACCEL_MOCK_IOCTL_SUM`; slices of different lengths are `EINVAL`.
+pub(crate) fn mock_sum(fd: BorrowedFd<'_>, values: &[u64], partial: &mut [u64]) -> Result<u64> {
     if values.len() != partial.len() {
         return Err(Errno::INVAL);
     }
-    let mut argument = accel_null_sum {
+    let mut argument = accel_mock_sum {
         values: values.as_ptr().expose_provenance() as u64,
         partial: partial.as_mut_ptr().expose_provenance() as u64,
         count: u32::try_from(values.len()).map_err(|_| Errno::INVAL)?,
@@ -179,7 +180,7 @@ pub(crate) fn null_sum(fd: BorrowedFd<'_>, values: &[u64], partial: &mut [u64]) 
     };
     // SAFETY: the kernel reads and writes `count` elements during the call;
     // both slices have that many and are borrowed as the call needs them.
-    unsafe { call(fd, ACCEL_NULL_IOCTL_SUM, &mut argument)? };
+    unsafe { call(fd, ACCEL_MOCK_IOCTL_SUM, &mut argument)? };
     Ok(argument.sum)
 }
 
@@ -335,7 +336,7 @@ mod tests {
         let mut identity = accel_info_identity::default();
         let error = info(null.as_fd(), ACCEL_INFO_IDENTITY, 0, &mut identity);
         assert_eq!(error, Err(Errno::NOTTY));
-        let error = null_sum(null.as_fd(), &[1, 2], &mut [0]);
+        let error = mock_sum(null.as_fd(), &[1, 2], &mut [0]);
         assert_eq!(error, Err(Errno::INVAL));
     }
 }

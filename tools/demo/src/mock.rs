@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Work for a null device: additions, sums and jobs that end at once.
+//! Work for a mock device: additions, sums and jobs that end at once.
 
 use std::time::{Duration, Instant};
 
-use libaccel::{Deadline, Device, null};
+use libaccel::{Deadline, Device, mock};
 
 use crate::{Problem, Work};
 
@@ -28,7 +28,7 @@ fn calls(device: &Device) -> Result<u64, Problem> {
     let compute = device.open()?;
 
     for (a, b) in [(2, 3), (u64::MAX, 1), (1 << 63, 1 << 63)] {
-        let found = null::add(&compute, a, b)?;
+        let found = mock::add(&compute, a, b)?;
         let right = a.wrapping_add(b);
         if found != right {
             return Err(Problem::Wrong(format!(
@@ -39,7 +39,7 @@ fn calls(device: &Device) -> Result<u64, Problem> {
 
     let values: Vec<u64> = (1..=VALUES).collect();
     let mut partial = vec![0; values.len()];
-    let sum = null::sum(&compute, &values, &mut partial)?;
+    let sum = mock::sum(&compute, &values, &mut partial)?;
     for (n, found) in values.iter().zip(&partial) {
         let right = n * (n + 1) / 2;
         if *found != right {
@@ -57,7 +57,7 @@ fn calls(device: &Device) -> Result<u64, Problem> {
     let timeline = compute.timeline()?;
     let mut point = 0;
     for _ in 0..JOBS {
-        point = null::submit(&compute, &timeline)?;
+        point = mock::submit(&compute, &timeline)?;
     }
     let deadline = Deadline::after(Duration::from_secs(10));
     let value = timeline.wait(point, deadline)?;

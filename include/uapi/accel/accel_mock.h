@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
+/*
+ * An accelerator without hardware that uses what the core offers, for tests: it
+ * adds, and ends jobs at once or holds them.
+ */
+#ifndef _UAPI_ACCEL_ACCEL_MOCK_H
+#define _UAPI_ACCEL_ACCEL_MOCK_H
+
+#include <accel/accel.h>
+
+#define ACCEL_MOCK_NR_ADD 0x40
+#define ACCEL_MOCK_NR_SUM 0x41
+#define ACCEL_MOCK_NR_SUBMIT 0x42
+
+#define ACCEL_MOCK_SUM_MAX 4096
+
+/**
+ * struct accel_mock_add - argument of ACCEL_MOCK_IOCTL_ADD
+ * @a: in; out, unchanged
+ * @b: in; out, @a + @b modulo 2^64
+ */
+struct accel_mock_add {
+	__u64 a;
+	__u64 b;
+};
+
+/**
+ * struct accel_mock_sum - argument of ACCEL_MOCK_IOCTL_SUM
+ * @values: in, pointer to @count __u64
+ * @partial: in, pointer to @count __u64 that are written: the sum of the first,
+ *	of the first two, and so on, modulo 2^64
+ * @count: in, at most ACCEL_MOCK_SUM_MAX
+ * @flags: in, 0
+ * @sum: out, of all modulo 2^64
+ *
+ * Errors: EINVAL @count or @flags; ENOMEM. If @partial cannot be written
+ * (EFAULT) nothing else has happened.
+ */
+struct accel_mock_sum {
+	__u64 values;
+	__u64 partial;
+	__u32 count;
+	__u32 flags;
+	__u64 sum;
+};
+
+/* accel_mock_submit.flags */
+#define ACCEL_MOCK_SUBMIT_HOLD (1U << 0) /* until the file closes */
+
+/**
+ * struct accel_mock_submit - argument of ACCEL_MOCK_IOCTL_SUBMIT
+ * @timeline: in, handle
+ * @flags: in, ACCEL_MOCK_SUBMIT_*
+ * @point: out, the job's point on the timeline
+ *
+ * Submits a job that has ended when the call returns, or that the file holds
+ * until it is closed, when it ends as cancelled.
+ *
+ * Errors: ENOENT no such handle; EINVAL @flags; EAGAIN the file holds a job
+ * already; ENOMEM.
+ */
+struct accel_mock_submit {
+	__u32 timeline;
+	__u32 flags;
+	__u64 point;
+};
+
+#define ACCEL_MOCK_IOCTL_ADD \
+	_IOWR(ACCEL_IOCTL_TYPE, ACCEL_MOCK_NR_ADD, struct accel_mock_add)
+#define ACCEL_MOCK_IOCTL_SUM \
+	_IOWR(ACCEL_IOCTL_TYPE, ACCEL_MOCK_NR_SUM, struct accel_mock_sum)
+#define ACCEL_MOCK_IOCTL_SUBMIT \
+	_IOWR(ACCEL_IOCTL_TYPE, ACCEL_MOCK_NR_SUBMIT, struct accel_mock_submit)
+
+/* Bytes of the scratch buffer that each file has at mmap offset 0. */
+#define ACCEL_MOCK_SCRATCH_SIZE 4096
+
+#endif /* _UAPI_ACCEL_ACCEL_MOCK_H */
