@@ -12,7 +12,7 @@ include $(src)/bindings/kbuild.mk
 
 obj-m += accel.o
 accel-y := accel_core.o bindings/gate.o bindings/helpers.o bindings/exports.o
-obj-m += drivers/ samples/ tools/bench/kernel/
+obj-m += drivers/ samples/ tools/bench/kernel/ tools/testing/selftests/accel/forget/
 
 ccflags-y += -I$(src)/include/uapi -I$(obj)/bindings
 
@@ -65,7 +65,8 @@ targets += bindings/uapi_generated.rs bindings/helpers_generated.rs \
 clean-files := libaccel.rmeta
 
 # Drivers are compiled against the core's metadata.
-$(obj)/drivers $(obj)/samples $(obj)/tools/bench/kernel: | $(obj)/accel.o
+$(obj)/drivers $(obj)/samples $(obj)/tools/bench/kernel \
+$(obj)/tools/testing/selftests/accel/forget: | $(obj)/accel.o
 
 else
 

@@ -150,7 +150,11 @@ pub(crate) fn publish(device: &Arc<Device>) -> Result<Nodes> {
         *registry.devices.get_mut(index).ok_or(ENOSPC)? = Some(device.clone());
         match registry.on_parent.get_mut(&parent) {
             Some(count) => *count += 1,
-            None => drop(registry.on_parent.insert(first_on_parent.into_node(parent, 1))),
+            None => drop(
+                registry
+                    .on_parent
+                    .insert(first_on_parent.into_node(parent, 1)),
+            ),
         }
         registry.numbers.clone()
     };

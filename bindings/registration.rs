@@ -40,8 +40,10 @@ use kernel::{
 ///
 /// # Errors
 ///
-/// Those of [`Driver::new`]; `ENOSPC` when there are as many devices as there can be; `ENOMEM`;
-/// those of the parent's bus. The log says more.
+/// Those of [`Driver::quiesce`] and [`Driver::new`]; `ENOSPC` when there are as many devices as
+/// there can be; `EBUSY` for interrupts when the parent has another accelerator; `EOPNOTSUPP` for
+/// interrupts on a bus where the core cannot get them; `ENOMEM`; those of the parent's bus. The log
+/// says more.
 pub fn register<D: Driver>(
     dev: &device::Device<Core<'_>>,
     options: Options,

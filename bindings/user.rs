@@ -98,9 +98,9 @@ impl Room {
         match from {
             // SAFETY: There is room for `size` bytes, all of which the helper writes or fails; it
             // checks the user's range.
-            Some(user) => check(unsafe {
-                raw::accel_copy_in(start.cast(), size, user.address, user.size)
-            })?,
+            Some(user) => {
+                check(unsafe { raw::accel_copy_in(start.cast(), size, user.address, user.size) })?
+            }
             // SAFETY: There is room for `len` words.
             None => unsafe { start.write_bytes(0, len) },
         }

@@ -3,51 +3,21 @@
 //! The smallest accelerator driver: no hardware, as many devices as the parameter asks for.
 //!
 //! Read it from the end: the module makes devices, each is registered, and the core calls what the
-//! driver's `impl` offers. There is no clean-up, because there is nothing to clean up by hand.
+//! driver offers. There is no clean-up, because there is nothing to clean up by hand.
 
-use accel::{
-    Call,
-    Job,
-    Lent, //
-};
-use core::mem::offset_of;
 use kernel::{
     device::{
         Bound,
         Device, //
     },
-    new_mutex,
     prelude::*,
-    str::CString,
-    sync::{
-        Arc,
-        Mutex, //
-    }, //
+    str::CString, //
 };
 
-/// Types of `include/uapi/accel/accel_null.h`, generated.
-#[allow(
-    dead_code,
-    missing_docs,
-    non_camel_case_types,
-    unreachable_pub,
-    unused_imports
-)]
-mod uapi {
-    include!(concat!(env!("ACCEL_DRIVER_OBJ"), "/accel_null_uapi.rs"));
-}
+// The module `uapi`: what `include/uapi/accel/accel_null.h` declares.
+accel::uapi_types!("accel_null");
 
-struct Null;
-
-/// What an open file has: a buffer once it is mapped, and a job that it may hold.
-#[pin_data]
-struct Context {
-    #[pin]
-    scratch: Mutex<Option<Arc<accel::Buffer>>>,
-    #[pin]
-    held: Mutex<Option<Job>>,
-}
-
+/// An ioctl: its number, its structure, and what it does.
 struct Add;
 
 impl accel::Ioctl<Null> for Add {
@@ -56,116 +26,37 @@ impl accel::Ioctl<Null> for Add {
     type Args = uapi::accel_null_add;
     type Arrays = ();
 
-    fn call(_: &Call<'_, '_, Null>, args: &mut Self::Args, (): ()) -> Result {
+    fn call(_: &accel::Call<'_, '_, Null>, args: &mut Self::Args, (): ()) -> Result {
         args.b = args.b.wrapping_add(args.a);
         Ok(())
     }
 }
 
-struct Sum;
-
-/// Shorthand for the structure whose fields describe the arrays.
-type SumArgs = uapi::accel_null_sum;
-const COUNT: usize = offset_of!(SumArgs, count);
-const MAX: usize = uapi::ACCEL_NULL_SUM_MAX as usize;
-
-impl accel::Ioctl<Null> for Sum {
-    const COMMAND: u32 = uapi::ACCEL_NULL_IOCTL_SUM;
-    const NAME: &'static CStr = c"sum";
-    type Args = SumArgs;
-    type Arrays = (
-        accel::In<u64, { offset_of!(SumArgs, values) }, COUNT, MAX>,
-        accel::Out<u64, { offset_of!(SumArgs, partial) }, COUNT, MAX>,
-    );
-
-    fn call(
-        _: &Call<'_, '_, Null>,
-        args: &mut Self::Args,
-        (values, partial): (&[u64], &mut [u64]),
-    ) -> Result {
-        if args.flags != 0 {
-            return Err(EINVAL);
-        }
-        args.sum = 0;
-        for (value, partial) in values.iter().zip(partial) {
-            args.sum = args.sum.wrapping_add(*value);
-            *partial = args.sum;
-        }
-        Ok(())
-    }
-}
-
-struct Submit;
-
-impl accel::Ioctl<Null> for Submit {
-    const COMMAND: u32 = uapi::ACCEL_NULL_IOCTL_SUBMIT;
-    const NAME: &'static CStr = c"submit";
-    type Args = uapi::accel_null_submit;
-    type Arrays = ();
-
-    fn call(call: &Call<'_, '_, Null>, args: &mut Self::Args, (): ()) -> Result {
-        let context = call.context();
-        let mut held = context.held.lock();
-        let hold = match args.flags {
-            0 => false,
-            uapi::ACCEL_NULL_SUBMIT_HOLD if held.is_some() => return Err(EAGAIN),
-            uapi::ACCEL_NULL_SUBMIT_HOLD => true,
-            _ => return Err(EINVAL),
-        };
-        let job = call.timeline(args.timeline)?.submit()?;
-
-        args.point = job.point();
-        if hold {
-            *held = Some(job);
-        } else {
-            job.end(Ok(()));
-        }
-        Ok(())
-    }
-}
+/// The driver.
+struct Null;
 
 #[vtable]
 impl accel::Driver for Null {
     type Parent = Device<Bound>;
     type Config = ();
     type Data<'bound> = ();
-    type Context = Context;
+    type Context = ();
 
     const DESCRIPTION: accel::Description = accel::Description {
         uapi_name: "accel_null",
         class: accel::Class::Virtual,
         ..accel::Description::DEFAULT
     };
-    const IOCTLS: &'static [accel::IoctlEntry<Self>] = &[
-        accel::ioctl::<Self, Add>(),
-        accel::ioctl::<Self, Sum>(),
-        accel::ioctl::<Self, Submit>(),
-    ];
+    const IOCTLS: &'static [accel::IoctlEntry<Self>] = &[accel::ioctl::<Self, Add>()];
 
+    /// Makes what the driver knows of a device: nothing, here.
     fn new<'bound>(_: &'bound Device<Bound>, (): ()) -> impl PinInit<(), Error> + 'bound {
         Ok(())
     }
 
-    fn open(_: &Lent<'_, '_, Self>) -> impl PinInit<Context, Error> {
-        try_pin_init!(Context {
-            scratch <- new_mutex!(None),
-            held <- new_mutex!(None),
-        })
-    }
-
-    fn mmap(call: &Call<'_, '_, Self>, offset: u64, _size: u64) -> Result<accel::Region> {
-        if offset != 0 {
-            return Err(EINVAL);
-        }
-        let context = call.context();
-        let mut scratch = context.scratch.lock();
-        let buffer = match scratch.take() {
-            Some(buffer) => buffer,
-            None => call.new_buffer(uapi::ACCEL_NULL_SCRATCH_SIZE.into())?,
-        };
-
-        *scratch = Some(buffer.clone());
-        Ok(accel::Region::Buffer(buffer))
+    /// Makes what the driver knows of an open file: nothing, here.
+    fn open(_: &accel::Lent<'_, '_, Self>) -> impl PinInit<(), Error> {
+        Ok(())
     }
 }
 
@@ -177,10 +68,7 @@ module! {
     license: "GPL",
     imports_ns: ["ACCEL"],
     params: {
-        devices: u32 {
-            default: 1,
-            description: "How many devices to make",
-        },
+        devices: u32 { default: 1, description: "How many devices to make", },
     },
 }
 
@@ -193,8 +81,7 @@ impl kernel::Module for Module {
         let mut devices = KVVec::new();
 
         for index in 0..*module_parameters::devices.value() {
-            let name = CString::try_from_fmt(fmt!("accel_null.{index}"))?;
-            let device = accel::Faux::new(&name)?;
+            let device = accel::Faux::new(&CString::try_from_fmt(fmt!("accel_null.{index}"))?)?;
 
             device.register::<Null>(accel::Options::default(), ())?;
             devices.push(device, GFP_KERNEL)?;

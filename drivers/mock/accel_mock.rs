@@ -20,6 +20,10 @@ use kernel::{
     sync::{
         Arc,
         Mutex, //
+    },
+    time::{
+        delay::fsleep,
+        Delta, //
     }, //
 };
 
@@ -112,6 +116,23 @@ impl accel::Ioctl<Mock> for Submit {
     }
 }
 
+struct Stall;
+
+impl accel::Ioctl<Mock> for Stall {
+    const COMMAND: u32 = uapi::ACCEL_MOCK_IOCTL_STALL;
+    const NAME: &'static CStr = c"stall";
+    type Args = uapi::accel_mock_stall;
+    type Arrays = ();
+
+    fn call(_: &Call<'_, '_, Mock>, args: &mut Self::Args, (): ()) -> Result {
+        if args.flags != 0 || args.milliseconds > uapi::ACCEL_MOCK_STALL_MAX {
+            return Err(EINVAL);
+        }
+        fsleep(Delta::from_millis(args.milliseconds.into()));
+        Ok(())
+    }
+}
+
 #[vtable]
 impl accel::Driver for Mock {
     type Parent = Device<Bound>;
@@ -128,6 +149,7 @@ impl accel::Driver for Mock {
         accel::ioctl::<Self, Add>(),
         accel::ioctl::<Self, Sum>(),
         accel::ioctl::<Self, Submit>(),
+        accel::ioctl::<Self, Stall>(),
     ];
 
     fn new<'bound>(_: &'bound Device<Bound>, (): ()) -> impl PinInit<(), Error> + 'bound {

@@ -251,7 +251,8 @@ struct accel_info_opens {
  * Makes a buffer of zeroed host pages, charged to the caller's memory cgroup.
  * If the answer cannot be written (EFAULT) the buffer is destroyed again.
  *
- * Errors: EINVAL @size or @flags; ENOMEM no memory, or the cgroup's limit;
+ * Errors: EINVAL @size or @flags; ENOMEM no memory, or the cgroup's limit; EINTR
+ * the caller is being killed;
  * ENOSPC ACCEL_HANDLES_MAX objects exist, or no mmap offset is left.
  */
 struct accel_buffer_create {
@@ -326,8 +327,8 @@ struct accel_timeline_create {
  *	sleep; the greatest __s64: wait without limit
  * @value: out, the timeline's value
  * @status: out, 0, or the negative errno of the first job at or before @point
- *	that failed: ECANCELED it was dropped, EIO the device failed, ETIMEDOUT
- *	it took too long; or what the driver documents
+ *	that failed: ECANCELED it was dropped, EIO the device failed; or what the
+ *	driver documents
  * @reserved: 0
  *
  * Points that no job has been given yet may be waited for. A file polls as

@@ -11,6 +11,7 @@
 #define ACCEL_MOCK_NR_ADD 0x40
 #define ACCEL_MOCK_NR_SUM 0x41
 #define ACCEL_MOCK_NR_SUBMIT 0x42
+#define ACCEL_MOCK_NR_STALL 0x43
 
 #define ACCEL_MOCK_SUM_MAX 4096
 
@@ -65,12 +66,33 @@ struct accel_mock_submit {
 	__u64 point;
 };
 
+/* Milliseconds. */
+#define ACCEL_MOCK_STALL_MAX 20000
+
+/**
+ * struct accel_mock_stall - argument of ACCEL_MOCK_IOCTL_STALL
+ * @milliseconds: in, at most ACCEL_MOCK_STALL_MAX
+ * @flags: in, 0
+ *
+ * Sleeps inside the driver, as no driver should: what an unregister then does
+ * can be seen.
+ *
+ * Errors: EINVAL @milliseconds or @flags.
+ */
+struct accel_mock_stall {
+	__u32 milliseconds;
+	__u32 flags;
+};
+
 #define ACCEL_MOCK_IOCTL_ADD \
 	_IOWR(ACCEL_IOCTL_TYPE, ACCEL_MOCK_NR_ADD, struct accel_mock_add)
 #define ACCEL_MOCK_IOCTL_SUM \
 	_IOWR(ACCEL_IOCTL_TYPE, ACCEL_MOCK_NR_SUM, struct accel_mock_sum)
 #define ACCEL_MOCK_IOCTL_SUBMIT \
 	_IOWR(ACCEL_IOCTL_TYPE, ACCEL_MOCK_NR_SUBMIT, struct accel_mock_submit)
+
+#define ACCEL_MOCK_IOCTL_STALL \
+	_IOW(ACCEL_IOCTL_TYPE, ACCEL_MOCK_NR_STALL, struct accel_mock_stall)
 
 /* Bytes of the scratch buffer that each file has at mmap offset 0. */
 #define ACCEL_MOCK_SCRATCH_SIZE 4096

@@ -128,21 +128,29 @@ static const struct field fields[] = {
 	F(accel_edu_copy, point, 40, 8),
 	END(accel_edu_copy, 48),
 
+	F(accel_mock_add, a, 0, 8),
+	F(accel_mock_add, b, 8, 8),
+	END(accel_mock_add, 16),
+
+	F(accel_mock_sum, values, 0, 8),
+	F(accel_mock_sum, partial, 8, 8),
+	F(accel_mock_sum, count, 16, 4),
+	F(accel_mock_sum, flags, 20, 4),
+	F(accel_mock_sum, sum, 24, 8),
+	END(accel_mock_sum, 32),
+
+	F(accel_mock_submit, timeline, 0, 4),
+	F(accel_mock_submit, flags, 4, 4),
+	F(accel_mock_submit, point, 8, 8),
+	END(accel_mock_submit, 16),
+
+	F(accel_mock_stall, milliseconds, 0, 4),
+	F(accel_mock_stall, flags, 4, 4),
+	END(accel_mock_stall, 8),
+
 	F(accel_null_add, a, 0, 8),
 	F(accel_null_add, b, 8, 8),
 	END(accel_null_add, 16),
-
-	F(accel_null_sum, values, 0, 8),
-	F(accel_null_sum, partial, 8, 8),
-	F(accel_null_sum, count, 16, 4),
-	F(accel_null_sum, flags, 20, 4),
-	F(accel_null_sum, sum, 24, 8),
-	END(accel_null_sum, 32),
-
-	F(accel_null_submit, timeline, 0, 4),
-	F(accel_null_submit, flags, 4, 4),
-	F(accel_null_submit, point, 8, 8),
-	END(accel_null_submit, 16),
 };
 
 struct number {
@@ -165,9 +173,9 @@ static const struct number numbers[] = {
 	N(ACCEL_IOCTL_TIMELINE_EVENTFD, 0x4018c107),
 	N(ACCEL_EDU_IOCTL_FACTORIAL, 0xc028c140),
 	N(ACCEL_EDU_IOCTL_COPY, 0xc030c141),
-	N(ACCEL_NULL_IOCTL_ADD, 0xc010c140),
-	N(ACCEL_NULL_IOCTL_SUM, 0xc020c141),
-	N(ACCEL_NULL_IOCTL_SUBMIT, 0xc010c142),
+	N(ACCEL_MOCK_IOCTL_ADD, 0xc010c140),
+	N(ACCEL_MOCK_IOCTL_SUM, 0xc020c141),
+	N(ACCEL_MOCK_IOCTL_SUBMIT, 0xc010c142),
 	N(ACCEL_NR_DRIVER, 0x40),
 	N(ACCEL_NR_END, 0xa0),
 	N(ACCEL_INFO_QUERIES, 0),
@@ -182,9 +190,9 @@ static const struct number numbers[] = {
 	N(ACCEL_EDU_BATCH_MAX, 1024),
 	N(ACCEL_EDU_FACTORIAL_MAX, 255),
 	N(ACCEL_EDU_JOBS_MAX, 64),
-	N(ACCEL_NULL_SUM_MAX, 4096),
-	N(ACCEL_NULL_SUBMIT_HOLD, 1),
-	N(ACCEL_NULL_SCRATCH_SIZE, 4096),
+	N(ACCEL_MOCK_SUM_MAX, 4096),
+	N(ACCEL_MOCK_SUBMIT_HOLD, 1),
+	N(ACCEL_MOCK_SCRATCH_SIZE, 4096),
 };
 
 /* What has 8 bytes lies at a multiple of 8 even where u64 aligns to 4. */
@@ -206,9 +214,11 @@ SAME_EVERYWHERE(accel_timeline_wait, 40);
 SAME_EVERYWHERE(accel_timeline_eventfd, 24);
 SAME_EVERYWHERE(accel_edu_factorial, 40);
 SAME_EVERYWHERE(accel_edu_copy, 48);
+SAME_EVERYWHERE(accel_mock_add, 16);
+SAME_EVERYWHERE(accel_mock_sum, 32);
+SAME_EVERYWHERE(accel_mock_submit, 16);
+SAME_EVERYWHERE(accel_mock_stall, 8);
 SAME_EVERYWHERE(accel_null_add, 16);
-SAME_EVERYWHERE(accel_null_sum, 32);
-SAME_EVERYWHERE(accel_null_submit, 16);
 
 /* pahole.sh looks at these: a type that nothing uses has no debug information. */
 #define KEEP(type) struct type abi_##type
@@ -227,9 +237,11 @@ KEEP(accel_timeline_wait);
 KEEP(accel_timeline_eventfd);
 KEEP(accel_edu_factorial);
 KEEP(accel_edu_copy);
+KEEP(accel_mock_add);
+KEEP(accel_mock_sum);
+KEEP(accel_mock_submit);
+KEEP(accel_mock_stall);
 KEEP(accel_null_add);
-KEEP(accel_null_sum);
-KEEP(accel_null_submit);
 
 TEST(layout)
 {
@@ -261,19 +273,19 @@ TEST(ranges)
 {
 	static const unsigned long edu[] = { ACCEL_EDU_IOCTL_FACTORIAL,
 					     ACCEL_EDU_IOCTL_COPY };
-	static const unsigned long null[] = { ACCEL_NULL_IOCTL_ADD,
-					      ACCEL_NULL_IOCTL_SUM,
-					      ACCEL_NULL_IOCTL_SUBMIT };
+	static const unsigned long mock[] = { ACCEL_MOCK_IOCTL_ADD,
+					      ACCEL_MOCK_IOCTL_SUM,
+					      ACCEL_MOCK_IOCTL_SUBMIT };
 
 	for (size_t i = 0; i < ARRAY_SIZE(edu); i++) {
 		EXPECT_EQ(ACCEL_NR_DRIVER + i, _IOC_NR(edu[i]));
 		EXPECT_EQ(ACCEL_IOCTL_TYPE, _IOC_TYPE(edu[i]));
 		EXPECT_GT(ACCEL_NR_END, _IOC_NR(edu[i]));
 	}
-	for (size_t i = 0; i < ARRAY_SIZE(null); i++) {
-		EXPECT_EQ(ACCEL_NR_DRIVER + i, _IOC_NR(null[i]));
-		EXPECT_EQ(ACCEL_IOCTL_TYPE, _IOC_TYPE(null[i]));
-		EXPECT_GT(ACCEL_NR_END, _IOC_NR(null[i]));
+	for (size_t i = 0; i < ARRAY_SIZE(mock); i++) {
+		EXPECT_EQ(ACCEL_NR_DRIVER + i, _IOC_NR(mock[i]));
+		EXPECT_EQ(ACCEL_IOCTL_TYPE, _IOC_TYPE(mock[i]));
+		EXPECT_GT(ACCEL_NR_END, _IOC_NR(mock[i]));
 	}
 }
 

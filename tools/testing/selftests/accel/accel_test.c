@@ -13,7 +13,7 @@ static struct accel_target target;
 /* Where the device hangs, kept for when it is gone. */
 static char target_pci[32];
 
-static int null_devices(void)
+static int mock_devices(void)
 {
 	struct dirent *entry;
 	int count = 0;
@@ -23,13 +23,13 @@ static int null_devices(void)
 	if (!dir)
 		return 1;
 	while ((entry = readdir(dir)))
-		if (!strncmp(entry->d_name, NULL_DRIVER, strlen(NULL_DRIVER)))
+		if (!strncmp(entry->d_name, MOCK_DRIVER, strlen(MOCK_DRIVER)))
 			count++;
 	closedir(dir);
 	return count;
 }
 
-static int null_count = 1;
+static int mock_count = 1;
 
 const struct accel_target *accel_target(void)
 {
@@ -68,7 +68,7 @@ const struct accel_target *accel_target(void)
 	if (target.edu)
 		snprintf(target_pci, sizeof(target_pci), "%.31s", id.parent);
 	else
-		null_count = null_devices();
+		mock_count = mock_devices();
 	snprintf(target.control, sizeof(target.control), "%.*s_control%u",
 		 (int)(n - device), device, target.number);
 	snprintf(target.compute, sizeof(target.compute), "%s", device);
@@ -249,12 +249,12 @@ static int submit_edu(int fd, uint32_t timeline, uint64_t *point)
 
 int accel_submit(int fd, uint32_t timeline, uint64_t *point)
 {
-	struct accel_null_submit submit = { .timeline = timeline };
+	struct accel_mock_submit submit = { .timeline = timeline };
 	int ret;
 
 	if (target.edu)
 		return submit_edu(fd, timeline, point);
-	ret = accel_ioctl(fd, ACCEL_NULL_IOCTL_SUBMIT, &submit);
+	ret = accel_ioctl(fd, ACCEL_MOCK_IOCTL_SUBMIT, &submit);
 	if (!ret)
 		*point = submit.point;
 	return ret;
@@ -547,7 +547,7 @@ int accel_remove(void)
 	if (!accel_target())
 		return -ENODEV;
 	return target.edu ? accel_pci_unbind(target_pci) :
-			    accel_rmmod(NULL_DRIVER);
+			    accel_rmmod(MOCK_DRIVER);
 }
 
 int accel_restore(void)
@@ -570,11 +570,11 @@ int accel_restore(void)
 			else
 				ret = accel_pci_bind(target_pci);
 		} else {
-			if (accel_loaded(NULL_DRIVER))
-				accel_rmmod(NULL_DRIVER);
+			if (accel_loaded(MOCK_DRIVER))
+				accel_rmmod(MOCK_DRIVER);
 			snprintf(parameter, sizeof(parameter), "devices=%d",
-				 null_count);
-			ret = accel_modprobe(NULL_DRIVER, parameter);
+				 mock_count);
+			ret = accel_modprobe(MOCK_DRIVER, parameter);
 		}
 		if (accel_exists(target.compute))
 			return 0;

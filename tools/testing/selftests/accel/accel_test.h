@@ -5,7 +5,7 @@
  *
  * Nothing here asserts: functions answer a negative errno (or a value from 0),
  * so that a test names what it expects. ACCEL_DEVICE names the compute node and
- * ACCEL_KIND the driver ("edu" or "null"); without them the first device found
+ * ACCEL_KIND the driver ("edu" or "mock"); without them the first device found
  * is used.
  */
 #ifndef ACCEL_TEST_H
@@ -37,6 +37,7 @@
 
 #include <accel/accel.h>
 #include <accel/accel_edu.h>
+#include <accel/accel_mock.h>
 #include <accel/accel_null.h>
 
 #define NSEC_PER_MSEC 1000000LL
@@ -45,6 +46,7 @@
 #define MIB (1024UL * 1024UL)
 #define FOREVER INT64_MAX
 #define EDU_DRIVER "accel_edu"
+#define MOCK_DRIVER "accel_mock"
 #define NULL_DRIVER "accel_null"
 /* Major and class of DRM's accelerators, on kernels that have them. */
 #define DRM_ACCEL_MAJOR 261

@@ -31,7 +31,7 @@ struct zero {
 	uint64_t known;
 };
 
-enum on { ANY, EDU, NULLDEV };
+enum on { ANY, EDU, MOCK };
 
 struct call {
 	const char *name;
@@ -174,7 +174,7 @@ static inline int fill_copy(struct env *env, void *arg)
 
 static inline int fill_add(struct env *env, void *arg)
 {
-	struct accel_null_add *add = arg;
+	struct accel_mock_add *add = arg;
 
 	(void)env;
 	add->a = 20;
@@ -184,7 +184,7 @@ static inline int fill_add(struct env *env, void *arg)
 
 static inline int fill_sum(struct env *env, void *arg)
 {
-	struct accel_null_sum *sum = arg;
+	struct accel_mock_sum *sum = arg;
 
 	for (size_t i = 0; i < COUNT(env->values); i++)
 		env->values[i] = i;
@@ -196,9 +196,17 @@ static inline int fill_sum(struct env *env, void *arg)
 
 static inline int fill_submit(struct env *env, void *arg)
 {
-	struct accel_null_submit *submit = arg;
+	struct accel_mock_submit *submit = arg;
 
 	submit->timeline = env->timeline;
+	return 0;
+}
+
+static inline int fill_stall(struct env *env, void *arg)
+{
+	struct accel_mock_stall *stall = arg;
+
+	stall->milliseconds = 1;
 	return 0;
 }
 
@@ -275,20 +283,27 @@ static const struct call calls[] = {
 	  NULL,
 	  { FLAGS(accel_edu_copy, flags, 0) },
 	  true },
-	{ "NULL_ADD", ACCEL_NULL_IOCTL_ADD, NULLDEV, fill_add, NULL, {}, false },
-	{ "NULL_SUM",
-	  ACCEL_NULL_IOCTL_SUM,
-	  NULLDEV,
+	{ "MOCK_ADD", ACCEL_MOCK_IOCTL_ADD, MOCK, fill_add, NULL, {}, false },
+	{ "MOCK_SUM",
+	  ACCEL_MOCK_IOCTL_SUM,
+	  MOCK,
 	  fill_sum,
 	  NULL,
-	  { FLAGS(accel_null_sum, flags, 0) },
+	  { FLAGS(accel_mock_sum, flags, 0) },
 	  false },
-	{ "NULL_SUBMIT",
-	  ACCEL_NULL_IOCTL_SUBMIT,
-	  NULLDEV,
+	{ "MOCK_SUBMIT",
+	  ACCEL_MOCK_IOCTL_SUBMIT,
+	  MOCK,
 	  fill_submit,
 	  NULL,
-	  { FLAGS(accel_null_submit, flags, ACCEL_NULL_SUBMIT_HOLD) },
+	  { FLAGS(accel_mock_submit, flags, ACCEL_MOCK_SUBMIT_HOLD) },
+	  false },
+	{ "MOCK_STALL",
+	  ACCEL_MOCK_IOCTL_STALL,
+	  MOCK,
+	  fill_stall,
+	  NULL,
+	  { FLAGS(accel_mock_stall, flags, 0) },
 	  false },
 };
 

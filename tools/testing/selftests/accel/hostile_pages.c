@@ -376,7 +376,7 @@ TEST_F(hostile_pages, nested_array)
 		.dst = self->buffer,
 	};
 	uint64_t partial[16];
-	struct accel_null_sum sum = {
+	struct accel_mock_sum sum = {
 		.values = (uintptr_t)self->page.at,
 		.partial = (uintptr_t)partial,
 		.count = 16,
@@ -386,16 +386,16 @@ TEST_F(hostile_pages, nested_array)
 		EXPECT_EQ(0,
 			  stuck(self, ACCEL_EDU_IOCTL_FACTORIAL, &factorial));
 	} else {
-		EXPECT_EQ(0, stuck(self, ACCEL_NULL_IOCTL_SUM, &sum));
+		EXPECT_EQ(0, stuck(self, ACCEL_MOCK_IOCTL_SUM, &sum));
 	}
 	EXPECT_TRUE(ended(&self->call));
 }
 
-/* An array that is written: only the null driver has one. */
+/* An array that is written: only the mock driver has one. */
 TEST_F(hostile_pages, nested_answer)
 {
 	uint64_t values[16] = {};
-	struct accel_null_sum sum = {
+	struct accel_mock_sum sum = {
 		.values = (uintptr_t)values,
 		.partial = (uintptr_t)self->page.at,
 		.count = 16,
@@ -409,7 +409,7 @@ TEST_F(hostile_pages, nested_answer)
 	/* The edu driver's equivalent: an answer and its zeroes. */
 	EXPECT_EQ(0, accel_target()->edu ?
 			     stuck(self, ACCEL_IOCTL_INFO, &info) :
-			     stuck(self, ACCEL_NULL_IOCTL_SUM, &sum));
+			     stuck(self, ACCEL_MOCK_IOCTL_SUM, &sum));
 	EXPECT_TRUE(ended(&self->call));
 }
 
@@ -513,7 +513,7 @@ TEST_F(hostile_writes, submit)
 		.timeline = self->user.timeline,
 		.dst = self->user.buffer,
 	};
-	struct accel_null_submit submit = { .timeline = self->user.timeline };
+	struct accel_mock_submit submit = { .timeline = self->user.timeline };
 	bool edu = accel_target()->edu;
 
 	ASSERT_EQ(0,
@@ -522,7 +522,7 @@ TEST_F(hostile_writes, submit)
 				     edu ? sizeof(factorial) : sizeof(submit)));
 	EXPECT_EQ(0, stuck(&self->user,
 			   edu ? ACCEL_EDU_IOCTL_FACTORIAL :
-				 ACCEL_NULL_IOCTL_SUBMIT,
+				 ACCEL_MOCK_IOCTL_SUBMIT,
 			   self->user.page.at));
 	EXPECT_EQ(0, self->user.call.result);
 }

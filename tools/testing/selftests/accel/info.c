@@ -267,7 +267,7 @@ TEST_F(info, identity)
 	EXPECT_EQ(0, id.function_index);
 	EXPECT_EQ(ACCEL_FUNCTION_PF, id.function);
 	EXPECT_LE(id.device_class, ACCEL_CLASS_VIRTUAL);
-	EXPECT_STREQ(accel_target()->edu ? "accel_edu" : "accel_null",
+	EXPECT_STREQ(accel_target()->edu ? "accel_edu" : "accel_mock",
 		     id.uapi_name);
 
 	/* The parent is where it says, and the device hangs under it. */

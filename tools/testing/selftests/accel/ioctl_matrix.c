@@ -217,7 +217,7 @@ TEST_F(matrix, longer)
 		memset(arg, 0, sizeof(arg));
 		memset(exact, 0, sizeof(exact));
 		if (!(_IOC_DIR(call->cmd) & _IOC_READ) || call->undo ||
-		    call->keeps_job || call->cmd == ACCEL_NULL_IOCTL_SUBMIT)
+		    call->keeps_job || call->cmd == ACCEL_MOCK_IOCTL_SUBMIT)
 			continue;
 		ASSERT_EQ(0, call->fill(&self->env, exact));
 		ASSERT_EQ(0, make_call(call, &self->env, exact, call->cmd));
@@ -410,7 +410,7 @@ TEST_F(matrix, nested)
 {
 	struct accel_info info;
 	struct accel_edu_factorial factorial;
-	struct accel_null_sum sum;
+	struct accel_mock_sum sum;
 	uint64_t value;
 
 	fill_info(&self->env, memset(&info, 0, sizeof(info)));
@@ -446,16 +446,16 @@ TEST_F(matrix, nested)
 	fill_sum(&self->env, &sum);
 	sum.values = (uintptr_t)self->page + 4096 - 8;
 	EXPECT_EQ(-EFAULT,
-		  accel_ioctl(self->env.fd, ACCEL_NULL_IOCTL_SUM, &sum));
+		  accel_ioctl(self->env.fd, ACCEL_MOCK_IOCTL_SUM, &sum));
 	fill_sum(&self->env, &sum);
 	sum.partial = (uintptr_t)self->page + 4096 - 8;
 	EXPECT_EQ(-EFAULT,
-		  accel_ioctl(self->env.fd, ACCEL_NULL_IOCTL_SUM, &sum));
+		  accel_ioctl(self->env.fd, ACCEL_MOCK_IOCTL_SUM, &sum));
 	/* Without elements no pointer is looked at. */
 	sum.count = 0;
 	sum.values = 0;
 	sum.partial = 0;
-	EXPECT_EQ(0, accel_ioctl(self->env.fd, ACCEL_NULL_IOCTL_SUM, &sum));
+	EXPECT_EQ(0, accel_ioctl(self->env.fd, ACCEL_MOCK_IOCTL_SUM, &sum));
 }
 
 /* Nothing of another file: handles mean nothing there. */

@@ -84,12 +84,12 @@ TEST_F(races, flags)
 TEST_F(races, values)
 {
 	uint64_t values[256], partial[256];
-	struct accel_null_sum sum = {
+	struct accel_mock_sum sum = {
 		.values = (uintptr_t)values,
 		.partial = (uintptr_t)partial,
 		.count = ARRAY_SIZE(values),
 	};
-	struct accel_null_add add = {};
+	struct accel_mock_add add = {};
 	struct race race = { .one = 1, .other = 2 };
 	/* The low byte of a number, in this byte order. */
 	const int low = htole32(1) == 1 ? 0 : 7;
@@ -135,7 +135,7 @@ TEST_F(races, values)
 	ASSERT_EQ(0, pthread_create(&thread, NULL, race_thread, &race));
 	for (int i = 0; i < 200; i++) {
 		add.b = 1ULL << 40;
-		ASSERT_EQ(0, accel_ioctl(self->env.fd, ACCEL_NULL_IOCTL_ADD,
+		ASSERT_EQ(0, accel_ioctl(self->env.fd, ACCEL_MOCK_IOCTL_ADD,
 					 &add));
 		ASSERT_TRUE(add.b == (1ULL << 40) + 1 ||
 			    add.b == (1ULL << 40) + 2 || add.b == (1ULL << 40));
@@ -150,7 +150,7 @@ TEST_F(races, values)
 	race.stop = false;
 	ASSERT_EQ(0, pthread_create(&thread, NULL, race_thread, &race));
 	for (int i = 0; i < 200; i++) {
-		ASSERT_EQ(0, accel_ioctl(self->env.fd, ACCEL_NULL_IOCTL_SUM,
+		ASSERT_EQ(0, accel_ioctl(self->env.fd, ACCEL_MOCK_IOCTL_SUM,
 					 &sum));
 		ASSERT_TRUE(sum.sum == 256 || sum.sum == 257);
 		ASSERT_EQ(sum.sum, partial[255]);

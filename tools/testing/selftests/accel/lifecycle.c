@@ -215,7 +215,7 @@ TEST_F(lifecycle, late_close)
 			}
 		ASSERT_EQ(1, bound);
 	} else {
-		ASSERT_EQ(0, accel_modprobe(NULL_DRIVER, NULL));
+		ASSERT_EQ(0, accel_modprobe(MOCK_DRIVER, NULL));
 		ASSERT_LT(0, accel_numbers(numbers, ARRAY_SIZE(numbers)));
 		snprintf(path, sizeof(path), "/dev/accel/accel%u",
 			 numbers[accel_numbers(numbers, 16) - 1]);
@@ -239,7 +239,7 @@ TEST_F(lifecycle, with_jobs)
 {
 	struct accel_timeline_wait wait = { .deadline_ns = FOREVER };
 	struct accel_edu_copy copy = { .dst_offset = 4096, .size = 4096 };
-	struct accel_null_submit hold = { .flags = ACCEL_NULL_SUBMIT_HOLD };
+	struct accel_mock_submit hold = { .flags = ACCEL_MOCK_SUBMIT_HOLD };
 	struct accel_call call;
 	uint32_t buffer;
 	int64_t before;
@@ -260,7 +260,7 @@ TEST_F(lifecycle, with_jobs)
 		wait.point = copy.point;
 	} else {
 		hold.timeline = wait.handle;
-		ASSERT_EQ(0, accel_ioctl(fd, ACCEL_NULL_IOCTL_SUBMIT, &hold));
+		ASSERT_EQ(0, accel_ioctl(fd, ACCEL_MOCK_IOCTL_SUBMIT, &hold));
 		wait.point = hold.point;
 	}
 	ASSERT_EQ(0, accel_call_start(&call, fd, ACCEL_IOCTL_TIMELINE_WAIT,
@@ -363,7 +363,7 @@ TEST_F_TIMEOUT(lifecycle, hundred_times, 60)
 /* The whole driver goes: nothing of the core's points into it any more. */
 TEST_F(lifecycle, module_removed_in_use)
 {
-	const char *module = accel_target()->edu ? EDU_DRIVER : NULL_DRIVER;
+	const char *module = accel_target()->edu ? EDU_DRIVER : MOCK_DRIVER;
 	struct user *user = &self->users[0];
 	int64_t before;
 

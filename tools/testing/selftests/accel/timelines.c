@@ -506,9 +506,9 @@ TEST_F(timelines, eventfd_outlives_handle)
 		.size = 4096,
 		.timeline = self->timeline,
 	};
-	struct accel_null_submit hold = {
+	struct accel_mock_submit hold = {
 		.timeline = self->timeline,
-		.flags = ACCEL_NULL_SUBMIT_HOLD,
+		.flags = ACCEL_MOCK_SUBMIT_HOLD,
 	};
 	bool edu = accel_target()->edu;
 
@@ -517,7 +517,7 @@ TEST_F(timelines, eventfd_outlives_handle)
 	/* Either takes a while: 200 ms, or until the file is closed. */
 	ASSERT_EQ(0, accel_ioctl(self->fd,
 				 edu ? ACCEL_EDU_IOCTL_COPY :
-				       ACCEL_NULL_IOCTL_SUBMIT,
+				       ACCEL_MOCK_IOCTL_SUBMIT,
 				 edu ? (void *)&copy : (void *)&hold));
 	ASSERT_EQ(0,
 		  accel_timeline_eventfd(self->fd, self->timeline, 1, event));

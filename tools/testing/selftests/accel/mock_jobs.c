@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The null driver's own ioctls and its scratch buffer. */
+/* The mock driver's own ioctls and its scratch buffer. */
 
 #include "accel_test.h"
 #include "kselftest_harness.h"
 
-FIXTURE(null_jobs)
+FIXTURE(mock_jobs)
 {
 	int fd;
 	uint32_t timeline;
 };
 
-FIXTURE_SETUP(null_jobs)
+FIXTURE_SETUP(mock_jobs)
 {
 	ASSERT_TRUE(accel_target() != NULL);
 	ASSERT_FALSE(accel_target()->edu);
@@ -19,12 +19,12 @@ FIXTURE_SETUP(null_jobs)
 	ASSERT_EQ(0, accel_timeline_create(self->fd, &self->timeline));
 }
 
-FIXTURE_TEARDOWN(null_jobs)
+FIXTURE_TEARDOWN(mock_jobs)
 {
 	close(self->fd);
 }
 
-TEST_F(null_jobs, add)
+TEST_F(mock_jobs, add)
 {
 	static const uint64_t values[][3] = {
 		{ 0, 0, 0 },
@@ -36,9 +36,9 @@ TEST_F(null_jobs, add)
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(values); i++) {
-		struct accel_null_add add = { values[i][0], values[i][1] };
+		struct accel_mock_add add = { values[i][0], values[i][1] };
 
-		ASSERT_EQ(0, accel_ioctl(self->fd, ACCEL_NULL_IOCTL_ADD, &add));
+		ASSERT_EQ(0, accel_ioctl(self->fd, ACCEL_MOCK_IOCTL_ADD, &add));
 		EXPECT_EQ(values[i][0], add.a);
 		EXPECT_EQ(values[i][2], add.b);
 	}
@@ -47,7 +47,7 @@ TEST_F(null_jobs, add)
 static int sum_of(int fd, uint64_t *values, uint64_t *partial, uint32_t count,
 		  uint64_t *sum)
 {
-	struct accel_null_sum arg = {
+	struct accel_mock_sum arg = {
 		.values = (uintptr_t)values,
 		.partial = (uintptr_t)partial,
 		.count = count,
@@ -55,18 +55,18 @@ static int sum_of(int fd, uint64_t *values, uint64_t *partial, uint32_t count,
 	};
 	int ret;
 
-	ret = accel_ioctl(fd, ACCEL_NULL_IOCTL_SUM, &arg);
+	ret = accel_ioctl(fd, ACCEL_MOCK_IOCTL_SUM, &arg);
 	if (!ret)
 		*sum = arg.sum;
 	return ret;
 }
 
-TEST_F(null_jobs, sum)
+TEST_F(mock_jobs, sum)
 {
 	static const uint32_t counts[] = { 0,	1,   2,	   511,
-					   512, 513, 4095, ACCEL_NULL_SUM_MAX };
-	static uint64_t values[ACCEL_NULL_SUM_MAX + 1];
-	static uint64_t partial[ACCEL_NULL_SUM_MAX + 1];
+					   512, 513, 4095, ACCEL_MOCK_SUM_MAX };
+	static uint64_t values[ACCEL_MOCK_SUM_MAX + 1];
+	static uint64_t partial[ACCEL_MOCK_SUM_MAX + 1];
 	uint64_t sum, expected, random = 88172645463325252ULL;
 
 	for (size_t i = 0; i < ARRAY_SIZE(values); i++) {
@@ -90,7 +90,7 @@ TEST_F(null_jobs, sum)
 		EXPECT_EQ(0xa5a5a5a5a5a5a5a5, partial[counts[c]]);
 	}
 	EXPECT_EQ(-EINVAL, sum_of(self->fd, values, partial,
-				  ACCEL_NULL_SUM_MAX + 1, &sum));
+				  ACCEL_MOCK_SUM_MAX + 1, &sum));
 	EXPECT_EQ(-EINVAL, sum_of(self->fd, values, partial, ~0U, &sum));
 	/* So many that count times size is small in 32 bits. */
 	EXPECT_EQ(-EINVAL, sum_of(self->fd, values, partial, 0x20000001, &sum));
@@ -103,16 +103,16 @@ TEST_F(null_jobs, sum)
 
 static int submit(int fd, uint32_t timeline, uint32_t flags, uint64_t *point)
 {
-	struct accel_null_submit arg = { .timeline = timeline, .flags = flags };
+	struct accel_mock_submit arg = { .timeline = timeline, .flags = flags };
 	int ret;
 
-	ret = accel_ioctl(fd, ACCEL_NULL_IOCTL_SUBMIT, &arg);
+	ret = accel_ioctl(fd, ACCEL_MOCK_IOCTL_SUBMIT, &arg);
 	if (!ret)
 		*point = arg.point;
 	return ret;
 }
 
-TEST_F(null_jobs, submit)
+TEST_F(mock_jobs, submit)
 {
 	uint64_t point, value;
 	uint32_t buffer;
@@ -133,7 +133,7 @@ TEST_F(null_jobs, submit)
 	EXPECT_EQ(-ENOENT, submit(self->fd, self->timeline + 1, 0, &point));
 }
 
-TEST_F(null_jobs, hold)
+TEST_F(mock_jobs, hold)
 {
 	int event = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	uint64_t point, value;
@@ -141,16 +141,16 @@ TEST_F(null_jobs, hold)
 	int other;
 
 	ASSERT_EQ(0, submit(self->fd, self->timeline, 0, &point));
-	ASSERT_EQ(0, submit(self->fd, self->timeline, ACCEL_NULL_SUBMIT_HOLD,
+	ASSERT_EQ(0, submit(self->fd, self->timeline, ACCEL_MOCK_SUBMIT_HOLD,
 			    &point));
 	EXPECT_EQ(2, point);
 	/* One a file. */
 	EXPECT_EQ(-EAGAIN, submit(self->fd, self->timeline,
-				  ACCEL_NULL_SUBMIT_HOLD, &point));
+				  ACCEL_MOCK_SUBMIT_HOLD, &point));
 	other = accel_open(O_RDWR | O_CLOEXEC);
 	ASSERT_LE(0, other);
 	ASSERT_EQ(0, accel_timeline_create(other, &timeline));
-	EXPECT_EQ(0, submit(other, timeline, ACCEL_NULL_SUBMIT_HOLD, &point));
+	EXPECT_EQ(0, submit(other, timeline, ACCEL_MOCK_SUBMIT_HOLD, &point));
 	EXPECT_EQ(1, point);
 	close(other);
 	/* A later job does not carry the value over the held one. */
@@ -176,7 +176,7 @@ TEST_F(null_jobs, hold)
 }
 
 /* A held job whose submitter is killed goes with it. */
-TEST_F(null_jobs, killed_while_holding)
+TEST_F(mock_jobs, killed_while_holding)
 {
 	for (int i = 0; i < 5; i++) {
 		int event = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -194,7 +194,7 @@ TEST_F(null_jobs, killed_while_holding)
 			uint64_t point;
 
 			if (fd < 0 || accel_timeline_create(fd, &timeline) ||
-			    submit(fd, timeline, ACCEL_NULL_SUBMIT_HOLD,
+			    submit(fd, timeline, ACCEL_MOCK_SUBMIT_HOLD,
 				   &point) ||
 			    accel_timeline_eventfd(fd, timeline, point, event))
 				_exit(1);
@@ -215,30 +215,30 @@ TEST_F(null_jobs, killed_while_holding)
 	}
 }
 
-TEST_F(null_jobs, scratch)
+TEST_F(mock_jobs, scratch)
 {
 	const int rw = PROT_READ | PROT_WRITE;
 	unsigned char *map, *again, *others;
 	int other;
 
-	map = mmap(NULL, ACCEL_NULL_SCRATCH_SIZE, rw, MAP_SHARED, self->fd, 0);
+	map = mmap(NULL, ACCEL_MOCK_SCRATCH_SIZE, rw, MAP_SHARED, self->fd, 0);
 	ASSERT_TRUE(map != MAP_FAILED);
-	for (int i = 0; i < ACCEL_NULL_SCRATCH_SIZE; i++)
+	for (int i = 0; i < ACCEL_MOCK_SCRATCH_SIZE; i++)
 		ASSERT_EQ(0, map[i]);
-	memset(map, 1, ACCEL_NULL_SCRATCH_SIZE);
-	again = mmap(NULL, ACCEL_NULL_SCRATCH_SIZE, rw, MAP_SHARED, self->fd,
+	memset(map, 1, ACCEL_MOCK_SCRATCH_SIZE);
+	again = mmap(NULL, ACCEL_MOCK_SCRATCH_SIZE, rw, MAP_SHARED, self->fd,
 		     0);
 	ASSERT_TRUE(again != MAP_FAILED);
-	EXPECT_EQ(0, memcmp(map, again, ACCEL_NULL_SCRATCH_SIZE));
+	EXPECT_EQ(0, memcmp(map, again, ACCEL_MOCK_SCRATCH_SIZE));
 	again[17] = 2;
 	EXPECT_EQ(2, map[17]);
 
 	/* Each file has its own. */
 	other = accel_open(O_RDWR | O_CLOEXEC);
 	ASSERT_LE(0, other);
-	others = mmap(NULL, ACCEL_NULL_SCRATCH_SIZE, rw, MAP_SHARED, other, 0);
+	others = mmap(NULL, ACCEL_MOCK_SCRATCH_SIZE, rw, MAP_SHARED, other, 0);
 	ASSERT_TRUE(others != MAP_FAILED);
-	for (int i = 0; i < ACCEL_NULL_SCRATCH_SIZE; i++)
+	for (int i = 0; i < ACCEL_MOCK_SCRATCH_SIZE; i++)
 		ASSERT_EQ(0, others[i]);
 
 	/* And that is all there is below the buffers. */
@@ -257,7 +257,7 @@ TEST_F(null_jobs, scratch)
 	others[0] = 3;
 	EXPECT_EQ(3, others[0]);
 	EXPECT_EQ(0, others[1]);
-	munmap(others, ACCEL_NULL_SCRATCH_SIZE);
+	munmap(others, ACCEL_MOCK_SCRATCH_SIZE);
 }
 
 TEST_HARNESS_MAIN
