@@ -86,7 +86,8 @@ impl Room {
     ///
     /// # Errors
     ///
-    /// `EINVAL` when there is no room, or these are not whole words; those of [`UserMemory::read_struct`].
+    /// `EINVAL` when there is no room, or these are not whole words; those of
+    /// [`UserMemory::read_struct`].
     #[inline(always)]
     pub(crate) fn fill(&mut self, size: usize, from: Option<UserMemory>) -> Result<&mut [u64]> {
         let start: *mut u64 = self.words.as_mut_ptr().cast();
@@ -96,10 +97,13 @@ impl Room {
             return Err(EINVAL);
         }
         match from {
-            // SAFETY: There is room for `size` bytes, all of which the helper writes or fails; it
-            // checks the user's range.
             Some(user) => {
-                check(unsafe { raw::accel_copy_in(start.cast(), size, user.address, user.size) })?
+                // SAFETY: There is room for `size` bytes, all of which the helper writes or fails;
+                // it checks the user's range.
+                let err =
+                    unsafe { raw::accel_copy_in(start.cast(), size, user.address, user.size) };
+
+                check(err)?
             }
             // SAFETY: There is room for `len` words.
             None => unsafe { start.write_bytes(0, len) },

@@ -419,8 +419,7 @@ TEST_F(regressions, poll_of_forgotten)
 		ASSERT_EQ(0,
 			  accel_ioctl(self->fd, ACCEL_EDU_IOCTL_COPY, &copy));
 		ASSERT_EQ(0, accel_timeline_destroy(self->fd, timeline));
-		for (int i = 0; i < 500 && load(map + 4 * PAGE) != 'x';
-		     i++)
+		for (int i = 0; i < 500 && load(map + 4 * PAGE) != 'x'; i++)
 			accel_sleep_ms(10);
 		EXPECT_EQ('x', load(map + 4 * PAGE));
 		accel_sleep_ms(50);
