@@ -390,7 +390,7 @@ fi
 mkdir -p "$work/log"
 printf '%s\n' "$tree" >"$work/checkout"
 # Outputs of checkouts that are gone only take room.
-for other in "$cache"/work/*/checkout; do
+for other in "$cache/work"/*/checkout; do
 	[ -d "$(cat "$other" 2>/dev/null || printf /)" ] || rm -rf --one-file-system "${other%/checkout}"
 done
 
