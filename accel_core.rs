@@ -34,7 +34,8 @@
 //! 1. `mmap_lock`, or a VMA's: faults and `mmap` enter the gate with it held, so nothing inside the
 //!    gate may touch user memory
 //! 2. the gate of a device (shared by operations, exclusive for unregister)
-//! 3. the registry of devices; a device's list of files; a device's nodes
+//! 3. the registry of devices, under which a gate is only tried; a device's list of files; a
+//!    device's nodes
 //! 4. a file's trees of handles and offsets; a timeline
 //! 5. an eventfd; a wait queue
 
@@ -130,6 +131,28 @@ macro_rules! uapi_types {
             include!(concat!(env!("ACCEL_DRIVER_OBJ"), "/", $module, "_uapi.rs"));
         }
     };
+}
+
+/// Where a structure has the pointer to an array: for [`In`] and [`Out`].
+///
+/// Does not build unless the field is a `__u64`.
+#[macro_export]
+macro_rules! pointer_field {
+    ($args:ty, $field:ident) => {{
+        let _: fn(&$args) -> &u64 = |args| &args.$field;
+        ::core::mem::offset_of!($args, $field)
+    }};
+}
+
+/// Where a structure has the number of elements of an array: for [`In`] and [`Out`].
+///
+/// Does not build unless the field is a `__u32`.
+#[macro_export]
+macro_rules! count_field {
+    ($args:ty, $field:ident) => {{
+        let _: fn(&$args) -> &u32 = |args| &args.$field;
+        ::core::mem::offset_of!($args, $field)
+    }};
 }
 
 module! {

@@ -71,22 +71,21 @@ pub(crate) struct Registered {
 
 impl Registered {
     pub(crate) fn new() -> Result<Self> {
+        let global = Global::new()?;
         let fs = FileSystem::mount()?;
-        let numbers = Arc::new(Numbers::new(CLASS, LIMIT)?, GFP_KERNEL)?;
         let mut devices = KVVec::new();
 
         for _ in 0..LIMIT {
             devices.push(None, GFP_KERNEL)?;
         }
-        Ok(Self {
-            _global: Global::new(Registry {
-                ids: IdPool::with_capacity(LIMIT as usize, GFP_KERNEL)?,
-                devices,
-                on_parent: RBTree::new(),
-                numbers,
-                _fs: fs,
-            })?,
-        })
+        global.fill(Registry {
+            ids: IdPool::with_capacity(LIMIT as usize, GFP_KERNEL)?,
+            devices,
+            on_parent: RBTree::new(),
+            numbers: Arc::new(Numbers::new(CLASS, LIMIT)?, GFP_KERNEL)?,
+            _fs: fs,
+        });
+        Ok(Self { _global: global })
     }
 }
 

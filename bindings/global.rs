@@ -18,21 +18,24 @@ kernel::sync::global_lock! {
     pub(crate) unsafe(uninit) static REGISTRY: Mutex<Option<Registry>> = None;
 }
 
-/// Makes [`static@REGISTRY`] usable, and `registry` what it holds. Empties it again when it is
-/// dropped.
+/// Makes [`static@REGISTRY`] usable, at first empty. Empties it again when it is dropped.
 pub(crate) struct Global(());
 
 impl Global {
-    /// To be called once, from the module's init.
-    pub(crate) fn new(registry: Registry) -> Result<Self> {
+    /// To be called once, from the module's init, before anything can be opened.
+    pub(crate) fn new() -> Result<Self> {
         // SAFETY: Called once, from the module's init.
         unsafe { REGISTRY.init() };
-        *REGISTRY.lock() = Some(registry);
         let this = Self(());
 
         // SAFETY: Undone in `drop`, before the module goes.
         to_result(unsafe { raw::accel_notify_modules() })?;
         Ok(this)
+    }
+
+    /// Has the registry be `registry`.
+    pub(crate) fn fill(&self, registry: Registry) {
+        *REGISTRY.lock() = Some(registry);
     }
 }
 
@@ -52,5 +55,9 @@ impl Drop for Global {
 extern "C" fn accel_module_going(module: *const bindings::module) {
     while let Some(device) = minor::find(|device| device.slot().is_in(module)) {
         device.unregister();
+        // What was forgotten is still on its parent's list of things to release, and holds the
+        // device: the core has to stay.
+        // SAFETY: No requirements.
+        unsafe { raw::accel_keep_module() };
     }
 }

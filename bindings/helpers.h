@@ -80,6 +80,7 @@ void accel_cond_resched(void);
 bool accel_within_module(const void *addr, const struct module *mod);
 int accel_notify_modules(void);
 void accel_unnotify_modules(void);
+void accel_keep_module(void);
 /* In Rust: the module's text is about to go. */
 void accel_module_going(const struct module *mod);
 

@@ -282,7 +282,8 @@ const fn descriptor<T>(
 /// An array of at most `MAX` elements that the handler reads.
 ///
 /// `POINTER` and `COUNT` are byte offsets in the argument structure: of the `__u64` that points to
-/// the array and of the `__u32` that counts its elements.
+/// the array and of the `__u32` that counts its elements, as [`crate::pointer_field`] and
+/// [`crate::count_field`] give them.
 pub struct In<T, const POINTER: usize, const COUNT: usize, const MAX: usize>(PhantomData<T>);
 
 impl<T, const P: usize, const C: usize, const M: usize> private::Sealed for In<T, P, C, M> {}
@@ -424,7 +425,7 @@ pub const fn ioctl<D: Driver, I: Ioctl<D>>() -> IoctlEntry<D> {
 
     assert!(
         command.kind() == uapi::ACCEL_IOCTL_TYPE,
-        "not of type ACCEL_IOCTL_TYPE"
+        "the ioctl is not of type ACCEL_IOCTL_TYPE"
     );
     assert!(
         command.size() == size_of::<I::Args>(),
@@ -446,7 +447,10 @@ pub const fn ioctl<D: Driver, I: Ioctl<D>>() -> IoctlEntry<D> {
     assert!(arrays.len() <= ARRAYS_MAX, "too many arrays");
     let mut i = 0;
     while i < arrays.len() {
-        assert!(command.direction().is_in(), "who points to arrays goes in");
+        assert!(
+            command.direction().is_in(),
+            "an ioctl with arrays is _IOW or _IOWR"
+        );
         assert!(
             arrays[i].pointer as usize + 8 <= command.size(),
             "pointer out of bounds"

@@ -95,7 +95,8 @@ pub trait Driver: Sized + 'static {
     const IOCTLS: &'static [IoctlEntry<Self>];
 
     /// Makes sure that the device does nothing that an earlier driver, or firmware, had it do. It
-    /// may be accessed, but accesses no memory itself: it becomes a bus master after this.
+    /// may be accessed, but accesses no memory itself: it becomes a bus master after this, unless
+    /// another accelerator on its parent has made it one.
     ///
     /// # Errors
     ///
@@ -107,8 +108,10 @@ pub trait Driver: Sized + 'static {
     /// Makes the data of a device. The device is awake and, if it is on PCI, enabled, a bus master
     /// and limited to [`Description::dma_bits`]; interrupts come after this has returned.
     ///
-    /// When the data is dropped the device is no bus master any more. Not so when this fails:
-    /// whatever makes the device access memory comes after all that may fail.
+    /// When the data of the last accelerator on a parent is dropped, the parent is no bus master any
+    /// more. It still is for those before, which stop what is theirs in [`Driver::close`] and their
+    /// own drops; and it is when this fails: whatever makes the device access memory comes after all
+    /// that may fail.
     ///
     /// # Errors
     ///

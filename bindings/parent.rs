@@ -149,6 +149,11 @@ impl Hardware {
             // SAFETY: `pdev` is a valid PCI device.
             to_result(unsafe { bindings::pci_enable_device_mem(pdev) })?;
             this.enabled = true;
+            if alone {
+                // Firmware or an earlier kernel may have left it a bus master.
+                // SAFETY: As above.
+                unsafe { bindings::pci_clear_master(pdev) };
+            }
         }
         if let Some(wanted) = &about.interrupts {
             let pdev = this.pci().ok_or(EOPNOTSUPP)?;

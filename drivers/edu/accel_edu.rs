@@ -17,7 +17,6 @@ use accel::{
     Call,
     Lent, //
 };
-use core::mem::offset_of;
 use engine::{
     Engine,
     Kind,
@@ -125,8 +124,8 @@ impl accel::Ioctl<Edu> for Factorial {
     type Arrays = (
         accel::In<
             u32,
-            { offset_of!(FactorialArgs, numbers) },
-            { offset_of!(FactorialArgs, count) },
+            { accel::pointer_field!(FactorialArgs, numbers) },
+            { accel::count_field!(FactorialArgs, count) },
             { uapi::ACCEL_EDU_BATCH_MAX as usize },
         >,
     );

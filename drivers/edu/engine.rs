@@ -109,8 +109,11 @@ impl<'bound> Engine<'bound> {
                 staging: Staging::new(pdev.as_ref(), BUFFER_SIZE)?,
             };
 
+            let registers = Registers::new(pdev)?;
+
+            registers.enable_interrupts();
             Ok(try_pin_init!(Self {
-                registers: Registers::new(pdev)?,
+                registers,
                 queue: FairQueue::new()?,
                 state <- new_mutex!(state, "accel_edu_state"),
             }? Error))

@@ -14,7 +14,10 @@ use kernel::{
     },
     pci,
     prelude::*,
-    time::Delta, //
+    time::{
+        delay::fsleep,
+        Delta, //
+    }, //
 };
 
 register! {
@@ -127,8 +130,13 @@ impl<'bound> Registers<'bound> {
             dev_err!(pdev, "not alive: {:#010x} for {:#010x}\n", answer, !probe);
             return Err(EIO);
         }
-        bar.write_reg(STATUS::zeroed().with_interrupt_after_factorial(true));
         Ok(Self { bar })
+    }
+
+    /// Lets the device interrupt when a factorial is ready.
+    pub(crate) fn enable_interrupts(&self) {
+        self.bar
+            .write_reg(STATUS::zeroed().with_interrupt_after_factorial(true));
     }
 
     /// Waits until what the device was told to do in an earlier life is done, and forgets that it
@@ -138,6 +146,7 @@ impl<'bound> Registers<'bound> {
     ///
     /// `ETIMEDOUT` when that takes longer than ten times the 100 ms that a transfer takes.
     pub(crate) fn quiesce(&self) -> Result {
+        self.bar.write_reg(STATUS::zeroed());
         poll::read_poll_timeout(
             || {
                 let status = self.bar.read(STATUS);
@@ -148,6 +157,8 @@ impl<'bound> Registers<'bound> {
             Delta::from_millis(1),
             Delta::from_secs(1),
         )?;
+        // What was ready just then may raise its interrupt a moment later.
+        fsleep(Delta::from_millis(1));
         let _ = self.acknowledge();
         Ok(())
     }

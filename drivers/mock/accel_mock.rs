@@ -8,7 +8,6 @@ use accel::{
     Job,
     Lent, //
 };
-use core::mem::offset_of;
 use kernel::{
     device::{
         Bound,
@@ -58,7 +57,7 @@ struct Sum;
 
 /// Shorthand for the structure whose fields describe the arrays.
 type SumArgs = uapi::accel_mock_sum;
-const COUNT: usize = offset_of!(SumArgs, count);
+const COUNT: usize = accel::count_field!(SumArgs, count);
 const MAX: usize = uapi::ACCEL_MOCK_SUM_MAX as usize;
 
 impl accel::Ioctl<Mock> for Sum {
@@ -66,8 +65,8 @@ impl accel::Ioctl<Mock> for Sum {
     const NAME: &'static CStr = c"sum";
     type Args = SumArgs;
     type Arrays = (
-        accel::In<u64, { offset_of!(SumArgs, values) }, COUNT, MAX>,
-        accel::Out<u64, { offset_of!(SumArgs, partial) }, COUNT, MAX>,
+        accel::In<u64, { accel::pointer_field!(SumArgs, values) }, COUNT, MAX>,
+        accel::Out<u64, { accel::pointer_field!(SumArgs, partial) }, COUNT, MAX>,
     );
 
     fn call(
