@@ -118,6 +118,10 @@ check:
 format:
 	$(dev) format
 
+## docs: make the reference of what drivers import, with rustdoc
+docs:
+	$(dev) docs
+
 ## bench: measure against peers, in instructions
 bench:
 	$(dev) bench
@@ -140,6 +144,6 @@ help:
 	@echo
 	@echo 'FLAVOUR= is cloud (the default) or amd64. The cache is $${ACCEL_CACHE:-~/.cache/accel}.'
 
-.PHONY: run test test-all shell vm modules check format bench clean distclean help
+.PHONY: run test test-all shell vm modules check format docs bench clean distclean help
 
 endif

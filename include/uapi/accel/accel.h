@@ -270,7 +270,8 @@ struct accel_buffer_create {
  * @handle: in
  * @flags: in, 0
  * @offset: out, what mmap() takes as its offset on this file; below 2^44, so
- *	that 32-bit programs reach it. Parts may be mapped: @offset + part
+ *	that 32-bit programs reach it (with _FILE_OFFSET_BITS 64). Parts may be
+ *	mapped: @offset + part
  * @size: out, bytes of the buffer
  *
  * Mappings are shared (MAP_PRIVATE: EINVAL) and never executable (EACCES). One

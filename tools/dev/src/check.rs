@@ -47,6 +47,13 @@ pub fn format(place: &Place, flavour: Flavour) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Makes the reference of what drivers import, and says where it is.
+pub fn docs(place: &Place, flavour: Flavour) -> Result<ExitCode> {
+    Check::new(place, flavour)?.kernel_rustdoc()?;
+    println!("{}", place.work.join("doc/accel_core/index.html").display());
+    Ok(ExitCode::SUCCESS)
+}
+
 pub fn run(place: &Place, flavour: Flavour) -> Result<ExitCode> {
     let mut check = Check::new(place, flavour)?;
     check.step("file sizes", |it| rules::sizes(&it.place.tree, &it.files));

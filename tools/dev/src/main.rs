@@ -85,6 +85,8 @@ enum Action {
     Check,
     /// Rewrite files as the formatters want them
     Format,
+    /// Make the reference of what drivers import
+    Docs,
     /// Measure in counted instructions
     Bench,
 }
@@ -123,6 +125,7 @@ fn act(arguments: &Arguments) -> Result<ExitCode> {
         }
         Action::Check => check::run(&place, flavour.unwrap_or(FLAVOURS[FLAVOURS.len() - 1])),
         Action::Format => check::format(&place, one),
+        Action::Docs => check::docs(&place, one),
         Action::Bench => bench::run(&place),
     }
 }
