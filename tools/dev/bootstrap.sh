@@ -338,6 +338,21 @@ call() {
 	"$@"
 }
 
+# A checkout that has built nothing yet begins with what another has built of other
+# people's crates. Its own it builds itself: cargo knows them by their path.
+borrow_target() {
+	[ ! -d "$target" ] || return 0
+	for other in "$cache/work"/*/target/release; do
+		[ -d "$other" ] || continue
+		borrowed=$work/target.$$
+		mkdir "$borrowed"
+		if cp -a "$other" "$borrowed" && mv -T "$borrowed" "$target" 2>/dev/null; then
+			return 0
+		fi
+		rm -rf "$borrowed"
+	done
+}
+
 lock_hash() {
 	sha256sum <"$tree/tools/Cargo.lock" | cut -c1-16
 }
@@ -389,6 +404,7 @@ if [ "${1:-}" = clean ]; then
 fi
 mkdir -p "$work/log"
 printf '%s\n' "$tree" >"$work/checkout"
+borrow_target
 # Outputs of checkouts that are gone only take room.
 for other in "$cache/work"/*/checkout; do
 	[ -d "$(cat "$other" 2>/dev/null || printf /)" ] || rm -rf --one-file-system "${other%/checkout}"
