@@ -175,7 +175,7 @@ impl File {
 
     /// Nothing that the file waits for will come any more: the device is gone, or the file.
     pub(crate) fn signal_all(&self) {
-        if let Some(objects) = self.objects.as_ref() {
+        if let Some(objects) = self.existing() {
             objects.timelines.for_each(Timeline::signal_all);
         }
     }

@@ -166,7 +166,7 @@ impl Slot {
     ///
     /// The caller must be stopped before [`Drained::end`] drops the data.
     pub(super) unsafe fn driver_of_interrupt(&self) -> Option<&Erased> {
-        // SAFETY: `driver` changes only in `Drained::end` and after.
+        // SAFETY: `driver` is filled before there are interrupts, and emptied in `Drained::end`.
         unsafe { (*self.driver.get()).as_ref() }
     }
 

@@ -159,6 +159,20 @@ static struct accel_edu_copy copy_of(uint32_t buffer, uint64_t from,
 	};
 }
 
+/* One factorial, of a number that must stay where it is during the call. */
+static struct accel_edu_factorial factorial_of(const uint32_t *number,
+					       uint32_t buffer, uint64_t to,
+					       uint32_t timeline)
+{
+	return (struct accel_edu_factorial){
+		.numbers = (uintptr_t)number,
+		.count = 1,
+		.timeline = timeline,
+		.dst = buffer,
+		.dst_offset = to,
+	};
+}
+
 TEST_F(edu_jobs, copy)
 {
 	struct accel_edu_copy job =
@@ -272,12 +286,8 @@ TEST_F(edu_jobs, queue_limit)
 	struct accel_edu_copy slow =
 		copy_of(self->buffer, 0, 8192, 8192, self->timeline);
 	uint32_t number = 5;
-	struct accel_edu_factorial job = {
-		.numbers = (uintptr_t)&number,
-		.count = 1,
-		.timeline = self->timeline,
-		.dst = self->buffer,
-	};
+	struct accel_edu_factorial job =
+		factorial_of(&number, self->buffer, 0, self->timeline);
 	uint64_t value = 0;
 	int taken = 0, ret;
 
@@ -307,13 +317,8 @@ TEST_F(edu_jobs, order)
 	struct accel_edu_copy slow =
 		copy_of(self->buffer, 0, 8192, 4096, self->timeline);
 	uint32_t number = 5;
-	struct accel_edu_factorial job = {
-		.numbers = (uintptr_t)&number,
-		.count = 1,
-		.timeline = self->timeline,
-		.dst = self->buffer,
-		.dst_offset = 8192,
-	};
+	struct accel_edu_factorial job =
+		factorial_of(&number, self->buffer, 8192, self->timeline);
 
 	memset(self->map, 0x11, 4096);
 	ASSERT_EQ(0, accel_ioctl(self->fd, ACCEL_EDU_IOCTL_COPY, &slow));
