@@ -35,9 +35,9 @@
 //!    gate may touch user memory
 //! 2. the gate of a device (shared by operations, exclusive for unregister)
 //! 3. the registry of devices, under which a gate is only tried; a device's list of files; a
-//!    device's nodes
+//!    device's nodes; its list of DMA mappings, and each of them
 //! 4. a file's trees of handles and offsets; a timeline
-//! 5. an eventfd; a wait queue
+//! 5. an eventfd; a wait queue; the alarm; a device's state
 
 // Names in the tree are those that files of this subsystem have in the kernel's.
 #[path = "bindings/mod.rs"]
@@ -64,7 +64,13 @@ mod queue;
 use kernel::prelude::*;
 
 pub use bindings::{
-    dma::Staging,
+    dma::{
+        dma_rmb,
+        dma_wmb,
+        Shared,
+        Staging, //
+    },
+    dma_map::DmaMapping,
     errno,
     ioctl::{
         ioctl,
@@ -84,13 +90,15 @@ pub use bindings::{
         Parent, //
     },
     registration::register,
-    uapi, //
+    uapi,
+    wait::now_ns, //
 };
 pub use device::{
     Class,
     Description,
     Interrupts,
-    Options, //
+    Options,
+    State, //
 };
 pub use job::{
     Job,

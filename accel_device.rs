@@ -10,8 +10,9 @@
 //!                                                       drain the gate
 //!                                                       unmap what user space has mapped
 //!                                                       close contexts
-//!                                                       stop interrupts, then DMA
+//!                                                       stop the alarm, interrupts, DMA
 //!                                                       drop the driver's data
+//!                                                       end what DMA mappings are left
 //!                                                            │
 //!                                            open files hold what is left: ENODEV for ever
 //! ```
@@ -26,6 +27,7 @@
 
 use crate::{
     bindings::{
+        dma_map::DmaMappings,
         node::Inode,
         parent::{
             self,
@@ -53,6 +55,7 @@ use crate::{
 use kernel::{
     device,
     new_mutex,
+    new_spinlock,
     prelude::*,
     sync::{
         aref::ARef,
@@ -61,7 +64,8 @@ use kernel::{
             Relaxed, //
         },
         Arc,
-        Mutex, //
+        Mutex,
+        SpinLock, //
     }, //
 };
 
@@ -84,6 +88,22 @@ pub enum Class {
     Crypto = uapi::ACCEL_CLASS_CRYPTO,
     /// No hardware.
     Virtual = uapi::ACCEL_CLASS_VIRTUAL,
+}
+
+/// What a device can do now, `enum accel_state`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum State {
+    /// Compute.
+    Operational = uapi::ACCEL_STATE_OPERATIONAL,
+    /// Nothing, for a moment.
+    Resetting = uapi::ACCEL_STATE_RESETTING,
+    /// Nothing until it is reset.
+    NeedsReset = uapi::ACCEL_STATE_NEEDS_RESET,
+    /// Nothing: a reset did not help.
+    Malfunction = uapi::ACCEL_STATE_MALFUNCTION,
+    /// Nothing: it is asleep.
+    Suspended = uapi::ACCEL_STATE_SUSPENDED,
 }
 
 /// Message-signalled interrupts (MSI or MSI-X) that a driver wants.
@@ -168,9 +188,14 @@ impl Opens {
 #[pin_data]
 pub(crate) struct Device {
     identity: uapi::accel_info_identity,
-    registered_ns: u64,
+    registered_ns: i64,
+    /// What the driver says, and since when: `CLOCK_MONOTONIC` in nanoseconds.
+    #[pin]
+    state: SpinLock<(State, i64)>,
     memory: Option<u64>,
     max_contexts: u32,
+    /// Vectors that the parent got.
+    interrupts: u32,
     host: Arc<HostUsage>,
     ioctls: KVec<Layout>,
     opens: [Opens; 2],
@@ -184,6 +209,7 @@ pub(crate) struct Device {
     nodes: Mutex<Option<Nodes>>,
     #[pin]
     hardware: Mutex<Option<Hardware>>,
+    dma_mappings: Arc<DmaMappings>,
     parent: ARef<device::Device>,
     /// Given back last.
     number: Number,
@@ -213,12 +239,15 @@ impl Device {
         identity.max_address_spaces = about.max_address_spaces;
         copy_name(&mut identity.uapi_name, about.uapi_name);
 
+        let now_ns = now_ns();
         let device = Arc::pin_init(
             try_pin_init!(Self {
                 identity,
-                registered_ns: now_ns(),
+                registered_ns: now_ns,
+                state <- new_spinlock!((State::Operational, now_ns), "accel_state"),
                 memory: options.memory,
                 max_contexts: about.max_contexts,
+                interrupts: hardware.vectors(),
                 host: Arc::new(HostUsage::new(), GFP_KERNEL)?,
                 ioctls,
                 opens: [Opens::new(), Opens::new()],
@@ -227,6 +256,7 @@ impl Device {
                 files <- new_mutex!(KVVec::new(), "accel_files"),
                 nodes <- new_mutex!(None, "accel_nodes"),
                 hardware <- new_mutex!(Some(hardware), "accel_hardware"),
+                dma_mappings: DmaMappings::new(dev)?,
                 parent: dev.into(),
                 number,
             }? Error),
@@ -297,12 +327,14 @@ impl Device {
             drained.close(file);
             file.signal_all();
         }
-        drained.stop_interrupts();
+        drained.stop_callbacks();
         let hardware = self.hardware.lock().take();
         if let (Some(hardware), 0) = (&hardware, minor::siblings(&self.parent)) {
             hardware.stop_dma();
         }
         drained.end();
+        // Those that the driver has not dropped with its data.
+        self.dma_mappings.end();
         drop(hardware);
         // Not before the driver is gone: a file's last reference may be among these.
         drop(files);
@@ -378,6 +410,37 @@ impl Device {
         Buffer::new(size, &self.host, || self.slot.is_closing())
     }
 
+    /// What the driver says that the device can do, from now on.
+    pub(crate) fn set_state(&self, state: State) {
+        let mut told = self.state.lock();
+
+        if told.0 != state {
+            *told = (state, now_ns());
+        }
+    }
+
+    /// What the device can do, and since when: `CLOCK_MONOTONIC` in nanoseconds.
+    pub(crate) fn state(&self) -> (State, i64) {
+        *self.state.lock()
+    }
+
+    /// How many interrupt vectors the parent got.
+    pub(crate) fn interrupts(&self) -> u32 {
+        self.interrupts
+    }
+
+    /// Keeps the parent from accessing memory.
+    ///
+    /// Without the lock of `hardware`: an interrupt's thread may call this while interrupts are
+    /// requested.
+    pub(crate) fn stop_dma(&self) {
+        parent::stop_dma(&self.parent);
+    }
+
+    pub(crate) fn dma_mappings(&self) -> &Arc<DmaMappings> {
+        &self.dma_mappings
+    }
+
     /// N of accelN.
     pub(crate) fn number(&self) -> u32 {
         self.identity.number
@@ -412,7 +475,7 @@ impl Device {
     }
 
     /// `CLOCK_MONOTONIC` of the registration, in nanoseconds.
-    pub(crate) fn registered_ns(&self) -> u64 {
+    pub(crate) fn registered_ns(&self) -> i64 {
         self.registered_ns
     }
 

@@ -7,6 +7,7 @@
 
 use crate::{
     bindings::{
+        parent::RegisterPages,
         slot::{
             ContextSlot,
             Kind, //
@@ -29,7 +30,8 @@ use crate::{
     mm::{
         Buffer,
         Mapping,
-        Region, //
+        Region,
+        Shown, //
     },
 };
 use kernel::{
@@ -340,22 +342,29 @@ impl File {
     ///
     /// # Errors
     ///
-    /// `EINVAL` nothing is there, or less than that; `ENODEV` the device is gone; the driver's.
+    /// `EINVAL` nothing is there, or less than that; `ENODEV` the device is gone; the driver's; those
+    /// of [`RegisterPages::find`].
     pub(crate) fn map(&self, pgoff: usize, pages: usize) -> Result<Mapping> {
         let guard = self.device().slot().enter(Kind::MMAP)?;
 
         if pgoff < BUFFERS_PGOFF {
             let at = |pages: usize| (pages as u64) << PAGE_SHIFT;
-            let Region::Buffer(buffer) = guard.mmap(self, at(pgoff), at(pages))?;
+            let shown =
+                match guard.mmap(self, at(pgoff), at(pages))? {
+                    Region::Buffer(buffer) => Shown::Buffer(buffer),
+                    Region::Registers { bar, offset, size } => Shown::Registers(
+                        RegisterPages::find(self.device().parent(), bar, offset, size)?,
+                    ),
+                };
 
-            return Mapping::new(buffer, pgoff, pgoff, pages);
+            return Mapping::new(shown, pgoff, pgoff, pages);
         }
         let (base, buffer) = self
             .existing()
             .and_then(|objects| objects.at(pgoff))
             .ok_or(EINVAL)?;
 
-        Mapping::new(buffer, base, pgoff, pages)
+        Mapping::new(Shown::Buffer(buffer), base, pgoff, pages)
     }
 
     /// The lines of `/proc/PID/fdinfo/FD`.

@@ -158,11 +158,13 @@ fn queries(device: &Device, index: u32) -> Result<uapi::accel_info_queries> {
 }
 
 fn state(device: &Device) -> uapi::accel_info_state {
+    let (state, since_ns) = device.state();
+
     uapi::accel_info_state {
-        state: uapi::ACCEL_STATE_OPERATIONAL,
+        state: state as u32,
         flags: 0,
-        since_ns: device.registered_ns(),
-        registered_ns: device.registered_ns(),
+        since_ns: since_ns as u64,
+        registered_ns: device.registered_ns() as u64,
     }
 }
 

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Buffers of host memory and their mappings.
+//! Buffers of host memory, and mappings of them and of registers.
 //!
 //! A buffer is made of blocks of zeroed pages, the largest that there are at the time, charged to
 //! the memory cgroup of whoever asked for it. Handles, mappings and jobs share it by reference; it
 //! goes with the last of them. It holds no reference to the device: memory may outlive it.
 //!
-//! A mapping shows a part of a buffer. Its pages are mapped by page faults, each of which fills
-//! what one entry of the next page table level covers (2 MiB): with one entry if the block is that
-//! large and lies right, else page by page. After the device has gone a fault is SIGBUS.
+//! A mapping shows a part of a buffer, or of the parent's registers. Its pages are mapped by page
+//! faults, each of which fills what one entry of the next page table level covers (2 MiB): with one
+//! entry if it is memory and the block is that large and lies right, else page by page. After the
+//! device has gone a fault is SIGBUS.
 
 use crate::bindings::{
     pages::{
@@ -16,10 +17,12 @@ use crate::bindings::{
         fatal_signal_pending,
         PageBlock, //
     },
+    parent::RegisterPages,
     uapi,
     vma::{
         Fault,
-        FaultResult, //
+        FaultResult,
+        Frame, //
     },
 };
 use kernel::{
@@ -181,9 +184,31 @@ impl Buffer {
 
     /// The block that page `index` is in.
     fn placed(&self, index: usize) -> Option<&Placed> {
-        let at = self.blocks.partition_point(|placed| placed.end() <= index);
+        self.blocks.get(self.block_of(index))
+    }
 
-        self.blocks.get(at)
+    /// Index of the block that page `index` is in; of none when the buffer ends before.
+    fn block_of(&self, index: usize) -> usize {
+        self.blocks.partition_point(|placed| placed.end() <= index)
+    }
+
+    /// Its blocks, in their order.
+    pub(crate) fn blocks(&self) -> impl ExactSizeIterator<Item = &PageBlock> {
+        self.blocks.iter().map(|placed| &placed.block)
+    }
+
+    /// Where byte `offset` is: the index of its block, how many bytes of the block are before it,
+    /// and how many are left from it.
+    pub(crate) fn locate(&self, offset: u64) -> Option<(usize, u64, u64)> {
+        let index = self.block_of((offset >> PAGE_SHIFT) as usize);
+        let placed = self.blocks.get(index)?;
+        let (first, end) = (placed.first as u64, placed.end() as u64);
+
+        Some((
+            index,
+            offset - (first << PAGE_SHIFT),
+            (end << PAGE_SHIFT) - offset,
+        ))
     }
 
     /// Whether `size` bytes at `offset` lie in the buffer.
@@ -256,33 +281,77 @@ impl Drop for Buffer {
 pub enum Region {
     /// A buffer, from its beginning.
     Buffer(Arc<Buffer>),
+    /// Registers of the parent, which is on PCI: uncached, and never more than these. All are whole
+    /// pages, in bytes; pages with the table of MSI-X vectors are refused.
+    Registers {
+        /// BAR, 0 to 5.
+        bar: u32,
+        /// From the BAR's beginning.
+        offset: u64,
+        /// Most that a mapping may show.
+        size: u64,
+    },
 }
 
-/// A part of a buffer, in one or several VMAs.
+/// What a mapping shows.
+pub(crate) enum Shown {
+    Buffer(Arc<Buffer>),
+    Registers(RegisterPages),
+}
+
+impl Shown {
+    fn pages(&self) -> usize {
+        match self {
+            Self::Buffer(buffer) => buffer.pages(),
+            Self::Registers(registers) => registers.pages(),
+        }
+    }
+
+    /// The page frame at `index`.
+    fn frame(&self, index: usize) -> Option<Frame> {
+        match self {
+            Self::Buffer(buffer) => {
+                let placed = buffer.placed(index)?;
+
+                Some(Frame::Memory(placed.block.pfn() + (index - placed.first)))
+            }
+            Self::Registers(registers) => registers.pfn(index).map(Frame::Registers),
+        }
+    }
+
+    /// The block of a buffer that begins at page `index` and is as large as one entry of a PMD
+    /// maps.
+    fn huge_block(&self, index: usize) -> Option<&PageBlock> {
+        let Self::Buffer(buffer) = self else {
+            return None;
+        };
+        let placed = buffer.placed(index)?;
+
+        (placed.first == index && placed.block.order() == PageBlock::ORDER_PMD)
+            .then_some(&placed.block)
+    }
+}
+
+/// A part of a buffer or of registers, in one or several VMAs.
 pub(crate) struct Mapping {
-    buffer: Arc<Buffer>,
-    /// Page offset of the buffer's first page.
+    shown: Shown,
+    /// Page offset of the first page of what is shown.
     base: usize,
 }
 
 impl Mapping {
-    /// `pages` pages at page offset `pgoff` of a buffer that begins at page offset `base`.
+    /// `pages` pages at page offset `pgoff` of `shown`, which begins at page offset `base`.
     ///
     /// # Errors
     ///
-    /// `EINVAL` when that is not all in the buffer.
-    pub(crate) fn new(
-        buffer: Arc<Buffer>,
-        base: usize,
-        pgoff: usize,
-        pages: usize,
-    ) -> Result<Self> {
+    /// `EINVAL` when that is not all in it.
+    pub(crate) fn new(shown: Shown, base: usize, pgoff: usize, pages: usize) -> Result<Self> {
         let end = pgoff
             .checked_sub(base)
             .and_then(|first| first.checked_add(pages));
 
         match end {
-            Some(end) if end <= buffer.pages() => Ok(Self { buffer, base }),
+            Some(end) if end <= shown.pages() => Ok(Self { shown, base }),
             _ => Err(EINVAL),
         }
     }
@@ -291,10 +360,13 @@ impl Mapping {
     pub(crate) fn fault(&self, fault: &Fault<'_>) -> FaultResult {
         // The page that is waited for first: if memory for page tables is short, it counts.
         for pgoff in Iterator::chain(core::iter::once(fault.pgoff()), fault.window()) {
-            let Some(pfn) = self.pfn(pgoff) else {
+            let frame = pgoff
+                .checked_sub(self.base)
+                .and_then(|index| self.shown.frame(index));
+            let Some(frame) = frame else {
                 return FaultResult::SIGBUS;
             };
-            if let Err(result) = fault.insert(pgoff, pfn) {
+            if let Err(result) = fault.insert(pgoff, frame) {
                 return if pgoff == fault.pgoff() {
                     result
                 } else {
@@ -307,38 +379,43 @@ impl Mapping {
 
     /// Maps all around `fault` with one entry, if a block lies right.
     pub(crate) fn huge_fault(&self, fault: &Fault<'_>) -> FaultResult {
-        let first = fault.window().start;
-        let block = first
+        let block = fault
+            .window()
+            .start
             .checked_sub(self.base)
-            .and_then(|index| Some((index, self.buffer.placed(index)?)));
+            .and_then(|index| self.shown.huge_block(index));
 
         match block {
-            Some((index, placed))
-                if placed.first == index && placed.block.order() == PageBlock::ORDER_PMD =>
-            {
-                fault.insert_huge(placed.block.pfn())
-            }
-            _ => FaultResult::FALLBACK,
+            Some(block) => fault.insert_huge(block.pfn()),
+            None => FaultResult::FALLBACK,
         }
     }
 
-    fn pfn(&self, pgoff: usize) -> Option<usize> {
-        let index = pgoff.checked_sub(self.base)?;
-        let placed = self.buffer.placed(index)?;
-
-        Some(placed.block.pfn() + (index - placed.first))
-    }
-
     /// For debuggers: as [`Buffer::read`], with `offset` in bytes in the space of mmap offsets.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` for registers: to read one may change the device.
     pub(crate) fn read(&self, offset: usize, dst: &mut [u8]) -> Result<usize> {
-        self.buffer.read(self.offset(offset)?, dst)?;
+        self.buffer()?.read(self.offset(offset)?, dst)?;
         Ok(dst.len())
     }
 
     /// For debuggers: as [`Buffer::write`], with `offset` as in [`Self::read`].
+    ///
+    /// # Errors
+    ///
+    /// `EIO` for registers.
     pub(crate) fn write(&self, offset: usize, src: &[u8]) -> Result<usize> {
-        self.buffer.write(self.offset(offset)?, src)?;
+        self.buffer()?.write(self.offset(offset)?, src)?;
         Ok(src.len())
+    }
+
+    fn buffer(&self) -> Result<&Buffer> {
+        match &self.shown {
+            Shown::Buffer(buffer) => Ok(buffer),
+            Shown::Registers(_) => Err(EIO),
+        }
     }
 
     fn offset(&self, offset: usize) -> Result<u64> {

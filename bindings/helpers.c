@@ -3,10 +3,13 @@
  * Macros and inline functions of the kernel, made callable from Rust, and the
  * few things that are a line of C and a page of Rust. No policy in here.
  */
+#include <linux/dma-mapping.h>
 #include <linux/file.h>
+#include <linux/jiffies.h>
 #include <linux/mount.h>
 #include <linux/module.h>
 #include <linux/nospec.h>
+#include <linux/overflow.h>
 #include <linux/pm_runtime.h>
 #include <linux/pseudo_fs.h>
 #include <linux/sched/signal.h>
@@ -254,6 +257,24 @@ vm_fault_t accel_vmf_insert_pmd(struct vm_fault *vmf, unsigned long pfn)
 #endif
 }
 
+/**
+ * accel_vmf_insert_registers() - answer a fault with one page of registers
+ * @vma: of the fault
+ * @addr: in it
+ * @pfn: page frame of a BAR
+ *
+ * Uncached, unless the kernel itself maps the page otherwise: two mappings of
+ * one page must not differ.
+ *
+ * Return: VM_FAULT_NOPAGE, or an error.
+ */
+vm_fault_t accel_vmf_insert_registers(struct vm_area_struct *vma,
+				      unsigned long addr, unsigned long pfn)
+{
+	return vmf_insert_pfn_prot(vma, addr, pfn,
+				   pgprot_noncached(vma->vm_page_prot));
+}
+
 struct page *accel_pages_alloc(unsigned int order)
 {
 	/*
@@ -393,6 +414,70 @@ void accel_eventfd_signal(struct eventfd_ctx *ctx)
 	eventfd_signal(ctx);
 }
 
+/* Alarms */
+
+void accel_alarm_init(struct delayed_work *work, work_func_t func)
+{
+	INIT_DELAYED_WORK(work, func);
+}
+
+/**
+ * accel_alarm_arm() - have an alarm's function called, and not when it was to be
+ * @work: the alarm
+ * @at_ns: CLOCK_MONOTONIC
+ *
+ * The call comes up to two jiffies late; and early where jiffies lag behind the
+ * clock.
+ */
+void accel_alarm_arm(struct delayed_work *work, s64 at_ns)
+{
+	s64 now_ns = ktime_get();
+	u64 delay = 0;
+
+	if (at_ns > now_ns)
+		delay = nsecs_to_jiffies64(at_ns - now_ns) + 1;
+	/* It may take long: not on a queue that others wait for. */
+	mod_delayed_work(system_dfl_long_wq, work,
+			 min_t(u64, delay, MAX_JIFFY_OFFSET));
+}
+
+/* DMA */
+
+void accel_dma_rmb(void)
+{
+	dma_rmb();
+}
+
+void accel_dma_wmb(void)
+{
+	dma_wmb();
+}
+
+/**
+ * accel_dma_map() - map pages for a device that shares them with the CPU
+ * @dev: the device, bound; it must not be dma_addressing_limited()
+ * @page: first of the pages
+ * @size: bytes
+ * @address: where the device finds them
+ *
+ * Return: 0 or -ENOMEM; the latter also where what the device accesses would be
+ * a copy of the pages.
+ */
+int accel_dma_map(struct device *dev, struct page *page, size_t size,
+		  dma_addr_t *address)
+{
+	*address = dma_map_page_attrs(dev, page, 0, size, DMA_BIDIRECTIONAL,
+				      DMA_ATTR_REQUIRE_COHERENT |
+					      DMA_ATTR_NO_WARN);
+	return dma_mapping_error(dev, *address);
+}
+
+void accel_dma_unmap(struct device *dev, dma_addr_t address, size_t size)
+{
+	dma_unmap_page_attrs(dev, address, size, DMA_BIDIRECTIONAL,
+			     DMA_ATTR_REQUIRE_COHERENT | DMA_ATTR_NO_WARN);
+}
+
 /* The parent device */
 
 struct pci_dev *accel_to_pci(struct device *dev)
@@ -401,6 +486,72 @@ struct pci_dev *accel_to_pci(struct device *dev)
 	return dev_is_pci(dev) ? to_pci_dev(dev) : NULL;
 #else
 	return NULL;
+#endif
+}
+
+#ifdef CONFIG_PCI
+/* Whoever writes the table of vectors has the device write anywhere. */
+static int accel_bar_has_msix_table(struct pci_dev *pdev, unsigned int bar,
+				    u64 start, u64 end)
+{
+	u64 first;
+	u32 table;
+	u16 flags;
+
+	if (!pdev->msix_cap)
+		return 0;
+	pci_read_config_word(pdev, pdev->msix_cap + PCI_MSIX_FLAGS, &flags);
+	pci_read_config_dword(pdev, pdev->msix_cap + PCI_MSIX_TABLE, &table);
+	if (PCI_POSSIBLE_ERROR(flags) || PCI_POSSIBLE_ERROR(table))
+		return -ENODEV;
+	if ((table & PCI_MSIX_TABLE_BIR) != bar)
+		return 0;
+	first = table & PCI_MSIX_TABLE_OFFSET;
+	return start < first + ((flags & PCI_MSIX_FLAGS_QSIZE) + 1) *
+				       PCI_MSIX_ENTRY_SIZE &&
+	       first < end;
+}
+#endif
+
+/**
+ * accel_bar_pfn() - find the page frames of a part of a BAR
+ * @dev: a device on PCI
+ * @bar: 0 to 5
+ * @offset: bytes from the BAR's beginning
+ * @size: bytes
+ * @pfn: out, the first of the page frames, which follow each other
+ *
+ * Return: 0; -EOPNOTSUPP @dev is not on PCI; -EINVAL there is no such BAR of
+ * memory, it is shorter, these are not whole pages, or the table of MSI-X
+ * vectors lies there; -ENODEV the device does not answer.
+ */
+int accel_bar_pfn(struct device *dev, unsigned int bar, u64 offset, u64 size,
+		  unsigned long *pfn)
+{
+#ifdef CONFIG_PCI
+	struct pci_dev *pdev = accel_to_pci(dev);
+	unsigned long flags;
+	u64 end;
+	int err;
+
+	if (!pdev)
+		return -EOPNOTSUPP;
+	if (bar >= PCI_STD_NUM_BARS)
+		return -EINVAL;
+	flags = pci_resource_flags(pdev, bar);
+	if (!(flags & IORESOURCE_MEM) || flags & IORESOURCE_UNSET)
+		return -EINVAL;
+	if (!size || check_add_overflow(offset, size, &end) ||
+	    end > pci_resource_len(pdev, bar) ||
+	    !PAGE_ALIGNED(pci_resource_start(pdev, bar) | offset | size))
+		return -EINVAL;
+	err = accel_bar_has_msix_table(pdev, bar, offset, end);
+	if (err)
+		return err < 0 ? err : -EINVAL;
+	*pfn = PHYS_PFN(pci_resource_start(pdev, bar) + offset);
+	return 0;
+#else
+	return -EOPNOTSUPP;
 #endif
 }
 

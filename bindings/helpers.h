@@ -14,6 +14,7 @@
 #include <linux/pci.h>
 #include <linux/poll.h>
 #include <linux/wait.h>
+#include <linux/workqueue.h>
 
 #include <accel/accel.h>
 
@@ -72,6 +73,8 @@ unsigned long accel_get_unmapped_area(struct file *file, unsigned long addr,
 				      unsigned long flags);
 bool accel_vmf_is_pmd(const struct vm_fault *vmf, unsigned int order);
 vm_fault_t accel_vmf_insert_pmd(struct vm_fault *vmf, unsigned long pfn);
+vm_fault_t accel_vmf_insert_registers(struct vm_area_struct *vma,
+				      unsigned long addr, unsigned long pfn);
 struct page *accel_pages_alloc(unsigned int order);
 void *accel_page_address(struct page *page);
 unsigned long accel_page_pfn(struct page *page);
@@ -94,7 +97,18 @@ __poll_t accel_poll_flags(bool readable, bool gone);
 struct eventfd_ctx *accel_eventfd_get(int fd);
 void accel_eventfd_signal(struct eventfd_ctx *ctx);
 
+void accel_alarm_init(struct delayed_work *work, work_func_t func);
+void accel_alarm_arm(struct delayed_work *work, s64 at_ns);
+
+void accel_dma_rmb(void);
+void accel_dma_wmb(void);
+int accel_dma_map(struct device *dev, struct page *page, size_t size,
+		  dma_addr_t *address);
+void accel_dma_unmap(struct device *dev, dma_addr_t address, size_t size);
+
 struct pci_dev *accel_to_pci(struct device *dev);
+int accel_bar_pfn(struct device *dev, unsigned int bar, u64 offset, u64 size,
+		  unsigned long *pfn);
 void accel_identity_fill(struct accel_info_identity *id, struct device *dev);
 void accel_pm_get(struct device *dev);
 void accel_pm_put(struct device *dev);

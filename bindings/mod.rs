@@ -12,7 +12,9 @@
 //! | `ops.rs` | the `repr(C)` table between core and driver, and its typed Rust side |
 //! | `ioctl.rs` | argument and array descriptors, and the driver's typed ioctl table |
 //! | `registration.rs` | a registration that the parent's unbinding ends |
+//! | `alarm.rs` | a call of the driver at a time |
 //! | `dma.rs` | memory for DMA |
+//! | `dma_map.rs` | buffers that a device reaches by DMA |
 //! | `errno.rs` | error numbers that the kernel's crate lacks |
 //! | `global.rs` | the registry, which is global |
 //! | `node.rs` | character devices, class, file operations |
@@ -22,7 +24,9 @@
 //! | `parent.rs` | the parent device: PCI, interrupts, DMA, power |
 //! | `user.rs` | copying to and from user space |
 
+pub(crate) mod alarm;
 pub(crate) mod dma;
+pub(crate) mod dma_map;
 pub mod errno;
 pub(crate) mod global;
 pub(crate) mod ioctl;

@@ -16,6 +16,7 @@
 //! get cannot leave them.
 
 use super::{
+    dma_map::DmaMapping,
     errno::{
         check,
         EPROTO, //
@@ -29,7 +30,8 @@ use super::{
 use crate::{
     device::{
         Description,
-        Device, //
+        Device,
+        State, //
     },
     file::File,
     job::Timeline,
@@ -160,6 +162,13 @@ pub trait Driver: Sized + 'static {
     fn interrupt(_device: &Lent<'_, '_, Self>, _vector: u32) -> bool {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
+
+    /// Does what is due, at or after the earliest time that [`Lent::set_alarm`] was asked for since
+    /// the last such call began. Not twice at a time. May sleep, but not wait for user space, nor
+    /// for an interrupt without a limit; may set the alarm again.
+    fn alarm(_device: &Lent<'_, '_, Self>) {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 }
 
 /// What a callback of the driver is lent for as long as it runs: the driver's data and the parent
@@ -191,6 +200,60 @@ impl<'a, 'bound, D: Driver> Lent<'a, 'bound, D> {
     /// `EINVAL` for 0 or more than `ACCEL_BUFFER_SIZE_MAX`; `ENOMEM`.
     pub fn new_buffer(&self, size: u64) -> Result<Arc<Buffer>> {
         self.device.new_buffer(size)
+    }
+
+    /// Lets the device access all of `buffer`, for reading and writing, until the result is dropped.
+    ///
+    /// Does not build for a driver without [`Description::dma_bits`].
+    ///
+    /// # Errors
+    ///
+    /// `EOPNOTSUPP` when there is memory that the device does not reach; `ENOMEM`, also where it
+    /// reaches copies only.
+    pub fn map_dma(&self, buffer: Arc<Buffer>) -> Result<DmaMapping> {
+        const {
+            assert!(
+                D::DESCRIPTION.dma_bits.is_some(),
+                "a driver that does DMA says how many bits of addresses its device has"
+            );
+        }
+        // SAFETY: The parent is bound for as long as the data lives, which is lent, and the mappings
+        // end after it.
+        unsafe { self.device.dma_mappings().map(buffer) }
+    }
+
+    /// Has [`Driver::alarm`] called at `at_ns` or soon after, if it is not to be called before. A
+    /// time that has passed is now.
+    ///
+    /// The call sees what was done before this. Where an alarm is set to that time or an earlier
+    /// one, this is a comparison.
+    ///
+    /// Does not build for a driver without [`Driver::alarm`].
+    ///
+    /// `at_ns`: `CLOCK_MONOTONIC` in nanoseconds, as [`crate::now_ns`]; [`i64::MAX`] is never.
+    #[inline]
+    pub fn set_alarm(&self, at_ns: i64) {
+        const { assert!(D::HAS_ALARM, "a driver that sets an alarm handles it") }
+        self.device.slot().set_alarm(at_ns);
+    }
+
+    /// Tells monitors what the device can do now. Nothing else follows from it.
+    pub fn set_state(&self, state: State) {
+        self.device.set_state(state);
+    }
+
+    /// How many interrupt vectors there are: 0, or from [`Description::interrupts`]' `min` to `max`.
+    pub fn interrupts(&self) -> u32 {
+        self.device.interrupts()
+    }
+
+    /// For a device that does not do as it is told: keeps the parent, if it is on PCI, from accessing
+    /// memory, whatever it was doing. When this returns it does not, but for what was on its way.
+    ///
+    /// That holds until an accelerator is registered on the parent. Message-signalled interrupts are
+    /// accesses of memory: none come any more. Other accelerators on the parent are hit too.
+    pub fn stop_dma(&self) {
+        self.device.stop_dma();
     }
 }
 
@@ -292,10 +355,14 @@ impl<D: Driver> Lent<'_, '_, D> {
     }
 }
 
-/// The version of [`RawOps`]; changes when the meaning of a field does. New fields go to the end.
+/// The version of [`RawOps`]; changes when the meaning of a field does, or of what it points to.
 const ABI: u32 = 1;
 
 /// The table between core and driver.
+///
+/// Once released, fields keep their places and their meaning; new ones go to the end, as an
+/// `Option` whose `None` is what was before. A table that is longer than the core's is taken, its
+/// end is not looked at; a shorter one is refused, see [`Ops::check`].
 #[repr(C)]
 pub(crate) struct RawOps {
     /// Bytes of the table that the driver was built with.
@@ -317,6 +384,7 @@ pub(crate) struct RawOps {
     fdinfo: Option<unsafe extern "C" fn(call: *const RawCall, seq: *const SeqFile)>,
     interrupt: Option<unsafe extern "C" fn(call: *const RawCall, vector: u32) -> bool>,
     drop_data: unsafe extern "C" fn(data: *mut c_void),
+    alarm: Option<unsafe extern "C" fn(call: *const RawCall)>,
 }
 
 // SAFETY: The table is constant.
@@ -356,6 +424,11 @@ impl<D: Driver> Table<D> {
             None
         },
         drop_data: Self::drop_data,
+        alarm: if D::HAS_ALARM {
+            Some(Self::alarm)
+        } else {
+            None
+        },
     };
 
     /// # Safety
@@ -433,6 +506,14 @@ impl<D: Driver> Table<D> {
     unsafe extern "C" fn interrupt(raw: *const RawCall, vector: u32) -> bool {
         // SAFETY: By this function's requirements.
         D::interrupt(&unsafe { Lent::<D>::from_raw(&*raw) }, vector)
+    }
+
+    /// # Safety
+    ///
+    /// `raw` as [`Lent::from_raw`] asks for.
+    unsafe extern "C" fn alarm(raw: *const RawCall) {
+        // SAFETY: By this function's requirements.
+        D::alarm(&unsafe { Lent::<D>::from_raw(&*raw) });
     }
 
     /// # Safety
@@ -644,6 +725,14 @@ impl Erased {
             // SAFETY: `data` and `parent` are valid by the type invariants.
             Some(interrupt) => unsafe { interrupt(&self.call(device), vector) },
             None => false,
+        }
+    }
+
+    /// Handles the alarm.
+    pub(super) fn alarm(&self, device: &Device) {
+        if let Some(alarm) = self.ops.0.alarm {
+            // SAFETY: `data` and `parent` are valid by the type invariants.
+            unsafe { alarm(&self.call(device)) }
         }
     }
 }

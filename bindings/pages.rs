@@ -53,7 +53,7 @@ impl PageBlock {
     }
 
     /// Bytes in the block.
-    fn size(&self) -> usize {
+    pub(super) fn size(&self) -> usize {
         PAGE_SIZE << self.order
     }
 
@@ -65,6 +65,11 @@ impl PageBlock {
     pub(crate) fn pfn(&self) -> usize {
         // SAFETY: By the type invariant `page` is a valid page.
         unsafe { raw::accel_page_pfn(self.page.as_ptr()) as usize }
+    }
+
+    /// The first of the pages.
+    pub(super) fn as_raw(&self) -> *mut bindings::page {
+        self.page.as_ptr()
     }
 
     fn address(&self) -> *mut u8 {

@@ -29,6 +29,7 @@ use kernel::{
         c_ulong,
         c_void, //
     },
+    page::PAGE_SHIFT,
     pci,
     platform,
     prelude::*,
@@ -176,10 +177,7 @@ impl Hardware {
     }
 
     fn pci(&self) -> Option<*mut bindings::pci_dev> {
-        // SAFETY: `dev` is a valid device.
-        let pdev = unsafe { raw::accel_to_pci(raw(&self.dev)) };
-
-        (!pdev.is_null()).then_some(pdev)
+        pci_of(&self.dev)
     }
 
     /// Requests all vectors for `device`, which owns and so ends them.
@@ -199,6 +197,11 @@ impl Hardware {
         Ok(())
     }
 
+    /// How many interrupt vectors there are.
+    pub(crate) fn vectors(&self) -> u32 {
+        self.vectors
+    }
+
     /// Lets the device access memory.
     pub(crate) fn start_dma(&self) {
         if let Some(pdev) = self.pci() {
@@ -209,9 +212,8 @@ impl Hardware {
 
     /// Keeps the device from accessing memory, whatever it was doing.
     pub(crate) fn stop_dma(&self) {
-        if let (Some(pdev), true) = (self.pci(), self.enabled) {
-            // SAFETY: `pdev` is a valid PCI device.
-            unsafe { bindings::pci_clear_master(pdev) };
+        if self.enabled {
+            stop_dma(&self.dev);
         }
     }
 }
@@ -231,6 +233,61 @@ impl Drop for Hardware {
         }
         // SAFETY: `dev` is a valid device whose usage `prepare` has counted.
         unsafe { raw::accel_pm_put(raw(&self.dev)) };
+    }
+}
+
+/// The PCI device that `dev` is, if it is one.
+fn pci_of(dev: &device::Device) -> Option<*mut bindings::pci_dev> {
+    // SAFETY: `dev` is a valid device.
+    let pdev = unsafe { raw::accel_to_pci(raw(dev)) };
+
+    (!pdev.is_null()).then_some(pdev)
+}
+
+/// Keeps `dev` from accessing memory, if it is on PCI, whatever it was doing.
+pub(crate) fn stop_dma(dev: &device::Device) {
+    if let Some(pdev) = pci_of(dev) {
+        // SAFETY: `pdev` is a valid PCI device.
+        unsafe { bindings::pci_clear_master(pdev) };
+    }
+}
+
+/// Pages of registers: a part of a BAR.
+///
+/// # Invariants
+///
+/// The `pages` page frames from `first` lie in a memory BAR of a PCI device.
+pub(crate) struct RegisterPages {
+    first: usize,
+    pages: usize,
+}
+
+impl RegisterPages {
+    /// Those of `size` bytes at `offset` in BAR `bar` of `dev`.
+    ///
+    /// # Errors
+    ///
+    /// `EOPNOTSUPP` when `dev` is not on PCI; `EINVAL` when the BAR has no such whole pages of
+    /// memory, or the vectors of MSI-X lie there; `ENODEV` when the device does not answer.
+    pub(crate) fn find(dev: &device::Device, bar: u32, offset: u64, size: u64) -> Result<Self> {
+        let mut pfn = 0;
+
+        // SAFETY: `dev` is a valid device, `pfn` is valid for a write.
+        to_result(unsafe { raw::accel_bar_pfn(raw(dev), bar, offset, size, &mut pfn) })?;
+        // INVARIANT: The call has checked that they lie in a BAR.
+        Ok(Self {
+            first: pfn,
+            pages: (size >> PAGE_SHIFT) as usize,
+        })
+    }
+
+    pub(crate) fn pages(&self) -> usize {
+        self.pages
+    }
+
+    /// The page frame at `index`, if it is one of these.
+    pub(crate) fn pfn(&self, index: usize) -> Option<usize> {
+        (index < self.pages).then(|| self.first + index)
     }
 }
 
@@ -297,7 +354,7 @@ impl Interrupt {
         let device = unsafe { &*line.device };
 
         // SAFETY: `Drained::end` drops the `Interrupt`, and so stops this thread, first.
-        match unsafe { device.slot().driver_of_interrupt() } {
+        match unsafe { device.slot().driver_of_callback() } {
             Some(driver) if driver.interrupt(device, line.vector) => {
                 bindings::irqreturn_IRQ_HANDLED
             }

@@ -86,8 +86,9 @@ impl Registration {
     fn finish(self, dev: &device::Device<Core<'_>>, driver: Erased) -> Result {
         let handles_interrupts = driver.ops().has_interrupt();
 
-        // SAFETY: The device has no nodes and no interrupts yet, and this happens once.
-        unsafe { self.device.slot().fill(driver) };
+        // SAFETY: The device has no nodes and no interrupts yet, the slot is its own, and this happens
+        // once.
+        unsafe { self.device.slot().fill(&self.device, driver) };
         if handles_interrupts {
             self.device.request_interrupts()?;
         }

@@ -7,9 +7,11 @@
 //! closed. The one who closes it waits until nobody is inside, and holds then a [`Drained`], which
 //! is the only way to end the contexts and the data.
 //!
-//! Interrupt threads reach the data without a guard. They are stopped before the data goes.
+//! Interrupt threads and the alarm reach the data without a guard. They are stopped before the data
+//! goes.
 
 use super::{
+    alarm::Alarm,
     ioctl::ArrayBuffer,
     ops::{
         Erased,
@@ -63,12 +65,12 @@ impl Kind {
     }
 }
 
-/// A driver's data, the gate in front of it, and its interrupts.
+/// A driver's data, the gate in front of it, its interrupts and its alarm.
 ///
 /// # Invariants
 ///
 /// `driver` changes twice: when it is filled, before anybody can enter or interrupt, and when it is
-/// emptied, after the gate is closed and drained and interrupts are stopped.
+/// emptied, after the gate is closed and drained and alarm and interrupts are stopped.
 #[pin_data(PinnedDrop)]
 pub(crate) struct Slot {
     #[pin]
@@ -77,6 +79,8 @@ pub(crate) struct Slot {
     driver: UnsafeCell<Option<Erased>>,
     #[pin]
     interrupts: Mutex<KVec<Interrupt>>,
+    #[pin]
+    alarm: Alarm,
 }
 
 // SAFETY: What it holds is `Send`.
@@ -101,6 +105,7 @@ impl Slot {
             closing: Atomic::new(false),
             driver: UnsafeCell::new(None),
             interrupts <- new_mutex!(KVec::new(), "accel_interrupts"),
+            alarm <- Alarm::new(),
         }? Error)
     }
 
@@ -108,10 +113,18 @@ impl Slot {
     ///
     /// # Safety
     ///
-    /// Once, of the table that the slot was made for, and before anybody else can reach the slot.
-    pub(super) unsafe fn fill(&self, driver: Erased) {
+    /// Once, of the table that the slot was made for, and before anybody else can reach the slot,
+    /// which is that of `device`.
+    pub(super) unsafe fn fill(&self, device: &Device, driver: Erased) {
         // SAFETY: By this function's requirements nobody else looks.
         unsafe { *self.driver.get() = Some(driver) };
+        // SAFETY: By this function's requirements. `Drained::end` stops it.
+        unsafe { self.alarm.start(device) };
+    }
+
+    /// Has the driver called at `at_ns`, if it is not to be called before.
+    pub(crate) fn set_alarm(&self, at_ns: i64) {
+        self.alarm.set(at_ns);
     }
 
     /// Enters, if the gate is open.
@@ -160,13 +173,14 @@ impl Slot {
         unsafe { self.closing.as_ptr().read_volatile() }
     }
 
-    /// The driver, for an interrupt thread.
+    /// The driver, for an interrupt thread or the alarm.
     ///
     /// # Safety
     ///
     /// The caller must be stopped before [`Drained::end`] drops the data.
-    pub(super) unsafe fn driver_of_interrupt(&self) -> Option<&Erased> {
-        // SAFETY: `driver` is filled before there are interrupts, and emptied in `Drained::end`.
+    pub(super) unsafe fn driver_of_callback(&self) -> Option<&Erased> {
+        // SAFETY: `driver` is filled before there are interrupts or an alarm is set, and emptied in
+        // `Drained::end`.
         unsafe { (*self.driver.get()).as_ref() }
     }
 
@@ -405,18 +419,21 @@ impl Drained<'_> {
         }
     }
 
-    /// Stops the interrupts: their threads have returned when this does.
-    pub(crate) fn stop_interrupts(&self) {
+    /// Stops the alarm and then the interrupts: who was called for them has returned when this does.
+    ///
+    /// In that order, so that an alarm that looks after work finds what interrupts have said of it.
+    pub(crate) fn stop_callbacks(&self) {
+        self.slot.alarm.stop();
         let interrupts = core::mem::take(&mut *self.slot.interrupts.lock());
 
         drop(interrupts);
     }
 
-    /// Stops the interrupts if that is still to be done, and drops the driver's data.
+    /// Stops alarm and interrupts if that is still to be done, and drops the driver's data.
     pub(crate) fn end(self) {
-        self.stop_interrupts();
-        // SAFETY: The gate is drained, this is the only `Drained`, and interrupts are stopped: all
-        // that could have a reference to `driver` is gone.
+        self.stop_callbacks();
+        // SAFETY: The gate is drained, this is the only `Drained`, and alarm and interrupts are
+        // stopped: all that could have a reference to `driver` is gone.
         let driver = unsafe { (*self.slot.driver.get()).take() };
 
         drop(driver);

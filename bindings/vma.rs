@@ -254,6 +254,15 @@ impl FaultResult {
     }
 }
 
+/// A page frame that a fault maps.
+#[derive(Clone, Copy)]
+pub(crate) enum Frame {
+    /// Of host memory.
+    Memory(usize),
+    /// Of a device's registers: mapped without caching.
+    Registers(usize),
+}
+
 /// A page fault in progress.
 pub(crate) struct Fault<'a> {
     vmf: &'a mut bindings::vm_fault,
@@ -292,11 +301,12 @@ impl Fault<'_> {
         pgoff - at(first, address)..pgoff + at(address, last)
     }
 
-    /// Maps page frame `pfn` at page offset `pgoff`, which must be in the window. A page that is
-    /// mapped already stays.
+    /// Maps `frame` at page offset `pgoff`, which must be in the window. A page that is mapped
+    /// already stays.
     ///
-    /// `pfn` must belong to what the mapping holds a reference to.
-    pub(crate) fn insert(&self, pgoff: usize, pfn: usize) -> Result<(), FaultResult> {
+    /// Memory must belong to what the mapping holds a reference to, registers to the device, which
+    /// takes its mappings away before it goes.
+    pub(crate) fn insert(&self, pgoff: usize, frame: Frame) -> Result<(), FaultResult> {
         let window = self.window();
 
         if !window.contains(&pgoff) {
@@ -306,8 +316,12 @@ impl Fault<'_> {
             .address()
             .wrapping_add(pgoff.wrapping_sub(self.pgoff()).wrapping_mul(PAGE_SIZE));
         // SAFETY: The VMA is held and is a PFN mapping; the address lies in it.
-        let result = unsafe { bindings::vmf_insert_pfn(self.vma(), address, pfn) };
-        let result = FaultResult(result);
+        let result = FaultResult(unsafe {
+            match frame {
+                Frame::Memory(pfn) => bindings::vmf_insert_pfn(self.vma(), address, pfn),
+                Frame::Registers(pfn) => raw::accel_vmf_insert_registers(self.vma(), address, pfn),
+            }
+        });
 
         if result.is_error() {
             return Err(result);

@@ -152,8 +152,8 @@ impl Drop for EventFd {
     }
 }
 
-/// `CLOCK_MONOTONIC`, in nanoseconds.
-pub(crate) fn now_ns() -> u64 {
+/// `CLOCK_MONOTONIC`, in nanoseconds: not negative.
+pub fn now_ns() -> i64 {
     // SAFETY: No requirements.
-    unsafe { bindings::ktime_get() as u64 }
+    unsafe { bindings::ktime_get() }
 }

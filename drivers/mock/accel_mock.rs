@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! An accelerator without hardware, for tests: arrays, mappings and jobs, as many devices as the
-//! parameter asks for. The driver to read first is `samples/accel_null.rs`.
+//! An accelerator without hardware, for tests: arrays, mappings, jobs and an alarm, as many devices
+//! as the parameter asks for. The driver to read first is `samples/accel_null.rs`.
 
 use accel::{
     Call,
     Job,
-    Lent, //
+    Lent,
+    State, //
 };
 use kernel::{
     device::{
@@ -17,6 +18,10 @@ use kernel::{
     prelude::*,
     str::CString,
     sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
         Arc,
         Mutex, //
     },
@@ -30,9 +35,67 @@ accel::uapi_types!("accel_mock");
 
 struct Mock;
 
+/// A job that ends at a time.
+struct Later {
+    /// Of the context that it belongs to.
+    number: u64,
+    /// `CLOCK_MONOTONIC`, in nanoseconds.
+    at_ns: i64,
+    /// Whether the alarm looks every millisecond.
+    poll: bool,
+    /// Whether the alarm that ends it takes its time.
+    stall: bool,
+    job: Job,
+}
+
+/// The jobs of a device that end later.
+struct Plan {
+    later: KVec<Later>,
+    /// What the alarm has been set to since it came: the mock believes that it is over then.
+    alarm_ns: i64,
+}
+
+/// What a device has.
+#[pin_data]
+struct Clock {
+    contexts: Atomic<u64>,
+    #[pin]
+    plan: Mutex<Plan>,
+}
+
+impl Clock {
+    /// Takes out one of those that are `wanted`.
+    fn take(&self, wanted: impl Fn(&Later) -> bool) -> Option<Later> {
+        let later = &mut self.plan.lock().later;
+        let index = later.iter().position(wanted)?;
+
+        later.remove(index).ok()
+    }
+
+    /// Has the alarm come when there is something to do.
+    fn set_alarm(&self, device: &Lent<'_, '_, Mock>) {
+        let soon_ns = accel::now_ns() + Delta::from_millis(1).as_nanos();
+        let plan = &mut *self.plan.lock();
+        let next_ns = plan
+            .later
+            .iter()
+            .map(|later| match later.poll {
+                true => later.at_ns.min(soon_ns),
+                false => later.at_ns,
+            })
+            .min();
+
+        if let Some(next_ns) = next_ns {
+            plan.alarm_ns = plan.alarm_ns.min(next_ns);
+            device.set_alarm(next_ns);
+        }
+    }
+}
+
 /// What an open file has: a buffer once it is mapped, and a job that it may hold.
 #[pin_data]
 struct Context {
+    number: u64,
     #[pin]
     scratch: Mutex<Option<Arc<accel::Buffer>>>,
     #[pin]
@@ -132,11 +195,81 @@ impl accel::Ioctl<Mock> for Stall {
     }
 }
 
+struct SubmitLater;
+
+impl accel::Ioctl<Mock> for SubmitLater {
+    const COMMAND: u32 = uapi::ACCEL_MOCK_IOCTL_LATER;
+    const NAME: &'static CStr = c"later";
+    type Args = uapi::accel_mock_later;
+    type Arrays = ();
+
+    fn call(call: &Call<'_, '_, Mock>, args: &mut Self::Args, (): ()) -> Result {
+        if args.flags & !(uapi::ACCEL_MOCK_LATER_POLL | uapi::ACCEL_MOCK_LATER_STALL) != 0
+            || args.reserved != 0
+            || args.milliseconds > uapi::ACCEL_MOCK_LATER_MS_MAX
+        {
+            return Err(EINVAL);
+        }
+        let number = call.context().number;
+        let timeline = call.timeline(args.timeline)?;
+        let at_ns = accel::now_ns() + Delta::from_millis(args.milliseconds.into()).as_nanos();
+        let clock = call.data();
+        let mut plan = clock.plan.lock();
+        let own = plan.later.iter().filter(|it| it.number == number).count();
+
+        if own >= uapi::ACCEL_MOCK_LATER_MAX as usize {
+            return Err(EAGAIN);
+        }
+        plan.later.reserve(1, GFP_KERNEL_ACCOUNT)?;
+        let job = timeline.submit()?;
+        args.point = job.point();
+        plan.later.push(
+            Later {
+                number,
+                at_ns,
+                poll: args.flags & uapi::ACCEL_MOCK_LATER_POLL != 0,
+                stall: args.flags & uapi::ACCEL_MOCK_LATER_STALL != 0,
+                job,
+            },
+            GFP_KERNEL_ACCOUNT,
+        )?;
+        drop(plan);
+        clock.set_alarm(call);
+        Ok(())
+    }
+}
+
+struct SetState;
+
+impl accel::Ioctl<Mock> for SetState {
+    const COMMAND: u32 = uapi::ACCEL_MOCK_IOCTL_STATE;
+    const NAME: &'static CStr = c"state";
+    type Args = uapi::accel_mock_state;
+    type Arrays = ();
+
+    fn call(call: &Call<'_, '_, Mock>, args: &mut Self::Args, (): ()) -> Result {
+        const STATES: [State; 5] = [
+            State::Operational,
+            State::Resetting,
+            State::NeedsReset,
+            State::Malfunction,
+            State::Suspended,
+        ];
+        let known = STATES.iter().find(|&&state| state as u32 == args.state);
+
+        match (known, args.flags) {
+            (Some(state), 0) => call.set_state(*state),
+            _ => return Err(EINVAL),
+        }
+        Ok(())
+    }
+}
+
 #[vtable]
 impl accel::Driver for Mock {
     type Parent = Device<Bound>;
     type Config = ();
-    type Data<'bound> = ();
+    type Data<'bound> = Clock;
     type Context = Context;
 
     const DESCRIPTION: accel::Description = accel::Description {
@@ -149,17 +282,48 @@ impl accel::Driver for Mock {
         accel::ioctl::<Self, Sum>(),
         accel::ioctl::<Self, Submit>(),
         accel::ioctl::<Self, Stall>(),
+        accel::ioctl::<Self, SubmitLater>(),
+        accel::ioctl::<Self, SetState>(),
     ];
 
-    fn new<'bound>(_: &'bound Device<Bound>, (): ()) -> impl PinInit<(), Error> + 'bound {
-        Ok(())
+    fn new<'bound>(_: &'bound Device<Bound>, (): ()) -> impl PinInit<Clock, Error> + 'bound {
+        try_pin_init!(Clock {
+            contexts: Atomic::new(0),
+            plan <- new_mutex!(Plan {
+                later: KVec::new(),
+                alarm_ns: i64::MAX,
+            }),
+        })
     }
 
-    fn open(_: &Lent<'_, '_, Self>) -> impl PinInit<Context, Error> {
+    fn open(device: &Lent<'_, '_, Self>) -> impl PinInit<Context, Error> {
         try_pin_init!(Context {
+            number: device.data().contexts.fetch_add(1, Relaxed),
             scratch <- new_mutex!(None),
             held <- new_mutex!(None),
         })
+    }
+
+    fn close(device: &Lent<'_, '_, Self>, context: Pin<&Context>) {
+        let clock = device.data();
+
+        while let Some(later) = clock.take(|later| later.number == context.number) {
+            // Ends as cancelled.
+            drop(later.job);
+        }
+    }
+
+    fn alarm(device: &Lent<'_, '_, Self>) {
+        let clock = device.data();
+        let due_ns = core::mem::replace(&mut clock.plan.lock().alarm_ns, i64::MAX);
+
+        while let Some(later) = clock.take(|later| later.at_ns <= due_ns) {
+            if later.stall {
+                fsleep(Delta::from_millis(uapi::ACCEL_MOCK_LATER_STALL_MS.into()));
+            }
+            later.job.end(Ok(()));
+        }
+        clock.set_alarm(device);
     }
 
     fn mmap(call: &Call<'_, '_, Self>, offset: u64, _size: u64) -> Result<accel::Region> {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
 /*
  * An accelerator without hardware that uses what the core offers, for tests: it
- * adds, and ends jobs at once or holds them.
+ * adds, ends jobs at once or later or holds them, and says of itself what it is
+ * told to.
  */
 #ifndef _UAPI_ACCEL_ACCEL_MOCK_H
 #define _UAPI_ACCEL_ACCEL_MOCK_H
@@ -12,6 +13,8 @@
 #define ACCEL_MOCK_NR_SUM 0x41
 #define ACCEL_MOCK_NR_SUBMIT 0x42
 #define ACCEL_MOCK_NR_STALL 0x43
+#define ACCEL_MOCK_NR_LATER 0x44
+#define ACCEL_MOCK_NR_STATE 0x45
 
 #define ACCEL_MOCK_SUM_MAX 4096
 
@@ -84,6 +87,50 @@ struct accel_mock_stall {
 	__u32 flags;
 };
 
+/* accel_mock_later.flags */
+#define ACCEL_MOCK_LATER_POLL (1U << 0) /* look every millisecond until then */
+#define ACCEL_MOCK_LATER_STALL \
+	(1U << 1) /* the alarm sleeps before it ends it */
+
+/* Jobs of a file that end later; milliseconds of one; how long an alarm sleeps. */
+#define ACCEL_MOCK_LATER_MAX 64
+#define ACCEL_MOCK_LATER_MS_MAX 20000
+#define ACCEL_MOCK_LATER_STALL_MS 500
+
+/**
+ * struct accel_mock_later - argument of ACCEL_MOCK_IOCTL_LATER
+ * @timeline: in, handle
+ * @milliseconds: in, until the job ends, at most ACCEL_MOCK_LATER_MS_MAX
+ * @flags: in, ACCEL_MOCK_LATER_*
+ * @reserved: in, 0
+ * @point: out, the job's point on the timeline
+ *
+ * Submits a job that the device's alarm ends, or closing the file, as cancelled.
+ * If the answer cannot be written (EFAULT) the job runs all the same.
+ *
+ * Errors: ENOENT no such handle; EINVAL @milliseconds, @flags or @reserved;
+ * EAGAIN the file has ACCEL_MOCK_LATER_MAX of them; ENOMEM.
+ */
+struct accel_mock_later {
+	__u32 timeline;
+	__u32 milliseconds;
+	__u32 flags;
+	__u32 reserved;
+	__u64 point;
+};
+
+/**
+ * struct accel_mock_state - argument of ACCEL_MOCK_IOCTL_STATE
+ * @state: in, enum accel_state, which ACCEL_INFO_STATE tells from then on
+ * @flags: in, 0
+ *
+ * Errors: EINVAL @state or @flags.
+ */
+struct accel_mock_state {
+	__u32 state;
+	__u32 flags;
+};
+
 #define ACCEL_MOCK_IOCTL_ADD \
 	_IOWR(ACCEL_IOCTL_TYPE, ACCEL_MOCK_NR_ADD, struct accel_mock_add)
 #define ACCEL_MOCK_IOCTL_SUM \
@@ -93,6 +140,10 @@ struct accel_mock_stall {
 
 #define ACCEL_MOCK_IOCTL_STALL \
 	_IOW(ACCEL_IOCTL_TYPE, ACCEL_MOCK_NR_STALL, struct accel_mock_stall)
+#define ACCEL_MOCK_IOCTL_LATER \
+	_IOWR(ACCEL_IOCTL_TYPE, ACCEL_MOCK_NR_LATER, struct accel_mock_later)
+#define ACCEL_MOCK_IOCTL_STATE \
+	_IOW(ACCEL_IOCTL_TYPE, ACCEL_MOCK_NR_STATE, struct accel_mock_state)
 
 /* Bytes of the scratch buffer that each file has at mmap offset 0. */
 #define ACCEL_MOCK_SCRATCH_SIZE 4096
