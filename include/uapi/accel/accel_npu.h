@@ -32,8 +32,9 @@
 /* Lowest device address that can be mapped, and the first that cannot. */
 #define ACCEL_NPU_ADDRESS_MIN (1ULL << 21)
 #define ACCEL_NPU_ADDRESS_END (1ULL << 48)
-/* Pages that one context may have mapped, in bytes. */
+/* Bytes that one context may have mapped, and pieces that they may be in. */
 #define ACCEL_NPU_MAPPED_MAX (1ULL << 36)
+#define ACCEL_NPU_MAPPINGS_MAX 65536
 
 /* mmap offset and size of the context's doorbell. */
 #define ACCEL_NPU_MMAP_DOORBELL 0
@@ -61,8 +62,10 @@
  * misaligned @offset or @address, or a @buffer or @offset with DEVICE; ERANGE
  * outside of the buffer, or of ACCEL_NPU_ADDRESS_MIN to ACCEL_NPU_ADDRESS_END;
  * EEXIST something is mapped there already; ENOSPC no memory on the device for
- * it or for page tables, or more than ACCEL_NPU_MAPPED_MAX; ENOMEM; EIO the
- * device has failed. Nothing is mapped after an error.
+ * it or for page tables, or more than ACCEL_NPU_MAPPED_MAX or
+ * ACCEL_NPU_MAPPINGS_MAX (memory of the device may come in many pieces, and
+ * what UNMAP leaves of a mapping on both sides are two); ENOMEM; EIO the device
+ * has failed. Nothing is mapped after an error.
  */
 struct accel_npu_map {
 	__u32 buffer;

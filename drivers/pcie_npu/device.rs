@@ -1,0 +1,675 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The card: contexts come and go, interrupts and the alarm, and what is done when it fails.
+//!
+//! What a failure comes to:
+//!
+//! ```text
+//!    a queue does not stop, the TLB or the scrubber stays busy,    ─► reset ─► goes on
+//!    HALTED, completions or registers that make no sense                │
+//!                                                                       │ fails
+//!    the card is gone                                              ─────┴────► dead
+//! ```
+//!
+//! A reset ends the jobs of all contexts; page tables are in the card's memory, which keeps what is
+//! in it, so that contexts go on with what they have mapped. A dead card has no DMA any more. What
+//! it was told of stays where it is until the driver goes ([`Channel::quarantine`]).
+
+use crate::{
+    channel::{
+        Cause,
+        Channel,
+        Failure, //
+    },
+    context::Context,
+    log::Log,
+    memory::{
+        Extent,
+        Memory,
+        Window, //
+    },
+    mmu::Room,
+    regs::{
+        self,
+        Caps,
+        Health,
+        Registers, //
+    },
+    ring::{
+        Event,
+        Events,
+        EVENTS,
+        RING_ERROR, //
+    },
+    space::Space,
+    uapi,
+    Call,
+    Lent, //
+};
+use accel::State;
+use kernel::{
+    device::Bound,
+    id_pool::IdPool,
+    new_mutex,
+    pci,
+    prelude::*,
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Mutex, //
+    }, //
+};
+
+/// How often completions are looked for while there are jobs, in nanoseconds: what a lost interrupt
+/// costs.
+const LOOK_NS: i64 = 500_000_000;
+
+/// The right to reset the card, to start and stop queues, and to use the TLB's and the scrubber's
+/// registers; and which queues and ids are in use.
+struct Control {
+    queues: IdPool,
+    spaces: IdPool,
+    /// The address-space id that was taken last: the next is another as long as there are others.
+    last_space: usize,
+}
+
+/// A card.
+#[pin_data(PinnedDrop)]
+pub(crate) struct Card<'bound> {
+    pub(crate) regs: Registers<'bound>,
+    window: Window<'bound>,
+    pub(crate) caps: Caps,
+    #[pin]
+    pub(crate) memory: Memory,
+    #[pin]
+    control: Mutex<Control>,
+    #[pin]
+    events: Mutex<Events>,
+    channels: KVec<Pin<KBox<Channel>>>,
+    /// Resets so far: who saw something before one need not have another. Changes with the control
+    /// held.
+    resets: Atomic<u64>,
+    /// 1 once it has failed for good.
+    dead: Atomic<u32>,
+    /// Errors that the card's memory has corrected.
+    ecc: Atomic<u64>,
+    log: Log,
+}
+
+impl<'bound> Card<'bound> {
+    pub(crate) fn new(pdev: &'bound pci::Device<Bound>) -> impl PinInit<Self, Error> + 'bound {
+        pin_init::pin_init_scope(move || {
+            let regs = Registers::new(pdev)?;
+            let caps = regs.caps(pdev, pdev.resource_len(regs::MEMORY_BAR)?)?;
+            let mut channels = KVec::with_capacity(caps.queues, GFP_KERNEL)?;
+
+            if !matches!(regs.health(), Health::Good { .. }) {
+                dev_err!(pdev, "it is not ready\n");
+                return Err(EIO);
+            }
+            for index in 0..caps.queues {
+                channels.push(KBox::pin_init(Channel::new(index), GFP_KERNEL)?, GFP_KERNEL)?;
+            }
+            let mut spaces = IdPool::with_capacity(caps.spaces, GFP_KERNEL)?;
+            // Id 0 is none.
+            if let Some(none) = spaces.find_unused_id(0) {
+                none.acquire();
+            }
+            let control = Control {
+                queues: IdPool::with_capacity(caps.queues, GFP_KERNEL)?,
+                spaces,
+                last_space: 0,
+            };
+            let window = Window::new(pdev)?;
+            let memory = Memory::new(caps.memory)?;
+            let events = Events::new(pdev.as_ref())?;
+            let (address, entries) = events.place();
+
+            // From here on the card writes to our memory.
+            regs.set_event_ring(address, entries);
+            Ok(try_pin_init!(Self {
+                regs,
+                window,
+                caps,
+                memory <- memory,
+                control <- new_mutex!(control, "accel_npu_control"),
+                events <- new_mutex!(events, "accel_npu_events"),
+                channels,
+                resets: Atomic::new(0),
+                dead: Atomic::new(0),
+                ecc: Atomic::new(0),
+                log: Log::new(),
+            }? Error))
+        })
+    }
+
+    /// Where page tables are made and written.
+    pub(crate) fn room(&self) -> Room<'_, 'bound> {
+        Room {
+            memory: &self.memory,
+            window: &self.window,
+        }
+    }
+
+    /// # Errors
+    ///
+    /// `EIO` when there is none of this index.
+    pub(crate) fn channel(&self, index: usize) -> Result<&Channel> {
+        self.channels
+            .get(index)
+            .map(|channel| &**channel)
+            .ok_or(EIO)
+    }
+
+    /// # Errors
+    ///
+    /// `EIO` when the card has failed for good.
+    pub(crate) fn check_alive(&self) -> Result {
+        if self.dead.load(Relaxed) != 0 {
+            return Err(EIO);
+        }
+        Ok(())
+    }
+
+    /// Resets so far, and errors that the card's memory has corrected.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        (self.resets.load(Relaxed), self.ecc.load(Relaxed))
+    }
+
+    /// Waits until whoever has the control has given it back.
+    pub(crate) fn wait_for_control(&self) {
+        drop(self.control.lock());
+    }
+
+    /// Interrupt vectors that are used.
+    fn vectors(&self, lent: &Lent<'_, '_>) -> u32 {
+        lent.interrupts().min(self.caps.vectors).max(1)
+    }
+
+    /// The vector that a channel raises. The first is for events, and for all if there is no other.
+    fn vector_of(channel: usize, vectors: u32) -> u32 {
+        match vectors {
+            0 | 1 => 0,
+            several => 1 + channel as u32 % (several - 1),
+        }
+    }
+
+    /// Makes a context.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` when there are as many as there can be; `ENOSPC` when there is no memory on the card
+    /// for its root table; `ENOMEM`; `EIO` when the card has failed for good.
+    pub(crate) fn open(&self, lent: &Lent<'_, '_>) -> Result<impl PinInit<Context, Error>> {
+        self.check_alive()?;
+        let jobs = KVec::with_capacity(uapi::ACCEL_NPU_BATCH_MAX as usize, GFP_KERNEL_ACCOUNT)?;
+        let (index, id) = self.take_ids()?;
+
+        match self.begin(lent, index, id) {
+            Ok(space) => Ok(Context::new(index, space, jobs)),
+            Err(err) => {
+                self.give_ids(index, id);
+                Err(err)
+            }
+        }
+    }
+
+    fn begin(&self, lent: &Lent<'_, '_>, index: usize, id: u16) -> Result<Space> {
+        let channel = self.channel(index)?;
+
+        channel.make_queue(lent.parent().as_ref())?;
+        let space = Space::new(self, id)?;
+        let vector = Self::vector_of(index, self.vectors(lent));
+        let control = self.control.lock();
+        let started = self
+            .check_alive()
+            .and_then(|()| self.regs.set_root(id, Some(space.root())))
+            .map(|()| channel.begin(&space))
+            .and_then(|()| channel.start(&self.regs, vector));
+
+        if let Err(err) = started {
+            channel.end();
+            let _ = self.regs.set_root(id, None);
+            drop(control);
+            space.free(self);
+            return Err(err);
+        }
+        Ok(space)
+    }
+
+    /// Takes a queue and an address-space id.
+    fn take_ids(&self) -> Result<(usize, u16)> {
+        let mut control = self.control.lock();
+        let next = control.last_space + 1;
+        let id = find(&mut control.spaces, next, self.caps.spaces)
+            .or_else(|| find(&mut control.spaces, 1, self.caps.spaces))
+            .ok_or(EBUSY)?;
+
+        match find(&mut control.queues, 0, self.caps.queues) {
+            Some(index) => {
+                control.last_space = id;
+                Ok((index, id as u16))
+            }
+            None => {
+                control.spaces.release_id(id);
+                Err(EBUSY)
+            }
+        }
+    }
+
+    /// Gives back what [`Self::take_ids`] has given: the queue is disabled, and nothing of the
+    /// address space is in the TLB.
+    fn give_ids(&self, index: usize, id: u16) {
+        let mut control = self.control.lock();
+
+        control.queues.release_id(index);
+        control.spaces.release_id(id.into());
+    }
+
+    /// Has the card forget a context.
+    pub(crate) fn close(&self, lent: &Lent<'_, '_>, context: &Context) {
+        let Some(space) = context.take_space() else {
+            return;
+        };
+        let Ok(channel) = self.channel(context.channel()) else {
+            return;
+        };
+        let mut control = self.control.lock();
+        let resets = self.resets.load(Relaxed);
+
+        channel.begin_close();
+        if self.check_alive().is_ok() && self.regs.stop_queue(channel.index()).is_err() {
+            let _ = self.reset(lent, &mut control, "a queue does not stop");
+        }
+        channel.conclude(Cause::Stop);
+        // After a reset neither the TLB nor the registers know of it.
+        if self.check_alive().is_ok() && self.resets.load(Relaxed) == resets {
+            let _ = self.regs.set_root(space.id(), None);
+            if self.regs.invalidate_id(space.id()).is_err() {
+                let _ = self.reset(lent, &mut control, "the TLB stays busy");
+            }
+        }
+        if self.check_alive().is_err() {
+            // The queue and the id stay taken, so this happens once to a channel.
+            channel.quarantine(space);
+            return;
+        }
+        channel.end();
+        control.queues.release_id(channel.index());
+        control.spaces.release_id(space.id().into());
+        drop(control);
+        space.free(self);
+    }
+
+    /// ERROR.
+    ///
+    /// # Errors
+    ///
+    /// `ENODATA`, `EIO` as ERROR.
+    pub(crate) fn take_failure(&self, call: &Call<'_, '_>) -> Result<(Failure, u32)> {
+        let channel = self.channel(call.context().channel())?;
+        let mut control = self.control.lock();
+
+        self.check_alive()?;
+        let (failure, is_stopped) = channel.take_failure();
+        if is_stopped {
+            // It may have halted by itself, and is to be disabled first.
+            if self.regs.stop_queue(channel.index()).is_err() {
+                self.reset(call, &mut control, "a queue does not stop")?;
+            }
+            let vector = Self::vector_of(channel.index(), self.vectors(call));
+
+            channel.start(&self.regs, vector)?;
+        }
+        Ok(failure.ok_or(accel::errno::ENODATA)?)
+    }
+
+    /// Has the card forget what it remembers of `range`, or all, of address space `id`. When this
+    /// has succeeded the card cannot reach what was there, unless the tables still say so.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` when the card has failed for good.
+    pub(crate) fn invalidate(
+        &self,
+        lent: &Lent<'_, '_>,
+        id: u16,
+        range: Option<(u64, u64)>,
+    ) -> Result {
+        let mut control = self.control.lock();
+
+        self.check_alive()?;
+        let result = match range {
+            Some((start, end)) => self.regs.invalidate_range(id, start, end),
+            None => self.regs.invalidate_id(id),
+        };
+        match result {
+            Ok(()) => Ok(()),
+            // A reset empties the TLB.
+            Err(_) => self.reset(lent, &mut control, "the TLB stays busy"),
+        }
+    }
+
+    /// Zeroes pieces of the card's memory.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` when the card cannot, and was reset, or has failed for good.
+    pub(crate) fn scrub(&self, lent: &Lent<'_, '_>, pieces: &[Extent]) -> Result {
+        let mut next: Option<Extent> = None;
+
+        for piece in pieces {
+            next = match next {
+                // Pieces that follow each other are scrubbed at a time.
+                Some(before)
+                    if before.offset + before.size == piece.offset
+                        && before.size + piece.size <= regs::SCRUB_BYTES =>
+                {
+                    Some(Extent {
+                        offset: before.offset,
+                        size: before.size + piece.size,
+                    })
+                }
+                Some(before) => {
+                    self.scrub_one(lent, before)?;
+                    Some(*piece)
+                }
+                None => Some(*piece),
+            };
+        }
+        match next {
+            Some(last) => self.scrub_one(lent, last),
+            None => Ok(()),
+        }
+    }
+
+    fn scrub_one(&self, lent: &Lent<'_, '_>, piece: Extent) -> Result {
+        // Given back between two pieces: others have little to do, but often.
+        let mut control = self.control.lock();
+
+        self.check_alive()?;
+        if self.regs.scrub(piece.offset, piece.size).is_err() {
+            self.reset(lent, &mut control, "the scrubber does not work")?;
+            return Err(EIO);
+        }
+        Ok(())
+    }
+
+    /// Handles interrupt `vector`. Returns whether there was a reason for one.
+    pub(crate) fn interrupt(&self, lent: &Lent<'_, '_>, vector: u32) -> bool {
+        let vectors = self.vectors(lent);
+        let mut handled = vector == 0 && self.take_events(lent);
+
+        // The channels whose `vector_of` this is.
+        let (first, step) = match (vectors, vector) {
+            (0 | 1, _) => (0, 1),
+            (_, 0) => return handled,
+            (several, vector) => (vector - 1, several - 1),
+        };
+        for channel in self
+            .channels
+            .iter()
+            .skip(first as usize)
+            .step_by(step as usize)
+        {
+            handled |= self.reap(lent, channel);
+        }
+        handled
+    }
+
+    /// Ends the jobs of a channel that are complete. Returns whether the card had done anything.
+    pub(crate) fn reap(&self, lent: &Lent<'_, '_>, channel: &Channel) -> bool {
+        let resets = self.resets.load(Relaxed);
+
+        match channel.reap() {
+            Ok(any) => any,
+            Err(_) => {
+                self.recover(lent, resets, "a completion makes no sense");
+                true
+            }
+        }
+    }
+
+    /// Sees to it that completions are looked for from `now` on, and at the latest at `deadline`.
+    pub(crate) fn expect_completions(&self, lent: &Lent<'_, '_>, now: i64, deadline: i64) {
+        lent.set_alarm(deadline.min(now.saturating_add(LOOK_NS)));
+    }
+
+    /// Looks for completions and events as if all interrupts had come, at how the card is, and for
+    /// jobs that have lost their deadline.
+    pub(crate) fn alarm(&self, lent: &Lent<'_, '_>) {
+        let has_jobs = |channel: &&Pin<KBox<Channel>>| channel.pending() > 0;
+
+        if self.check_alive().is_err() || !self.channels.iter().any(|channel| has_jobs(&channel)) {
+            return;
+        }
+        self.take_events(lent);
+        self.look_after(lent);
+        for channel in self.channels.iter().filter(has_jobs) {
+            self.reap(lent, channel);
+            if channel.deadline().is_some_and(|at| at <= accel::now_ns()) {
+                self.expire(lent, channel);
+            }
+        }
+        let deadlines = self
+            .channels
+            .iter()
+            .filter_map(|channel| channel.deadline());
+        if let Some(first) = deadlines.min() {
+            self.expect_completions(lent, accel::now_ns(), first);
+        }
+    }
+
+    /// Resets the card if it is not well.
+    fn look_after(&self, lent: &Lent<'_, '_>) {
+        let mut control = self.control.lock();
+
+        if self.check_alive().is_ok() {
+            let _ = match self.regs.health() {
+                Health::Good { .. } => Ok(()),
+                Health::Halted(_) => self.reset(lent, &mut control, "it has halted"),
+                Health::Bad => self.reset(lent, &mut control, "its status makes no sense"),
+            };
+        }
+    }
+
+    /// Stops a channel one of whose jobs has lost its deadline.
+    fn expire(&self, lent: &Lent<'_, '_>, channel: &Channel) {
+        let mut control = self.control.lock();
+
+        if self.check_alive().is_err() {
+            return;
+        }
+        match channel.hold_expired(accel::now_ns()) {
+            Ok(true) => self.stop(lent, &mut control, channel, Cause::Stop),
+            Ok(false) => {}
+            Err(_) => {
+                let _ = self.reset(lent, &mut control, "a completion makes no sense");
+            }
+        }
+    }
+
+    /// Stops a channel that is held, and starts it again if that ended no job.
+    fn stop(&self, lent: &Lent<'_, '_>, control: &mut Control, channel: &Channel, cause: Cause) {
+        if self.regs.stop_queue(channel.index()).is_err() {
+            // It concludes all channels.
+            let _ = self.reset(lent, control, "a queue does not stop");
+        } else if channel.conclude(cause) {
+            self.start(lent, channel);
+        }
+    }
+
+    fn start(&self, lent: &Lent<'_, '_>, channel: &Channel) {
+        let vector = Self::vector_of(channel.index(), self.vectors(lent));
+
+        if channel.start(&self.regs, vector).is_err() {
+            channel.give_up();
+        }
+    }
+
+    /// Handles what is in the event ring. Returns whether there was anything.
+    fn take_events(&self, lent: &Lent<'_, '_>) -> bool {
+        let resets = self.resets.load(Relaxed);
+        let mut fatal = None;
+        let mut halted = 0u64;
+        let mut events = self.events.lock();
+        let before = events.head();
+
+        // No more than there can be: a card that goes on and on is not waited for.
+        for _ in 0..EVENTS {
+            match events.next() {
+                Ok(Some(Event::QueueHalted { queue, reason })) => {
+                    if reason == RING_ERROR {
+                        fatal = Some("it found an error in a ring");
+                    } else if (queue as usize) < self.channels.len() {
+                        halted |= 1 << queue;
+                    } else {
+                        self.log
+                            .nonsense(lent.parent(), "an event of an unknown queue");
+                    }
+                }
+                Ok(Some(Event::EccCorrected { count, address })) => {
+                    self.ecc.fetch_add(count.into(), Relaxed);
+                    self.log.ecc(lent.parent(), count, address);
+                }
+                Ok(Some(Event::EccUncorrected { address })) => {
+                    dev_err!(lent.parent(), "memory error at {:#x}\n", address);
+                    fatal = Some("an error in its memory could not be corrected");
+                }
+                Ok(Some(Event::EngineFailure)) => fatal = Some("an engine failed"),
+                Ok(Some(Event::Thermal { temperature })) => {
+                    dev_err!(lent.parent(), "{} thousandths of a degree\n", temperature);
+                    fatal = Some("it is too hot");
+                }
+                Ok(Some(Event::Unknown(kind))) => self.log.unknown(lent.parent(), kind),
+                Ok(None) | Err(_) => break,
+            }
+        }
+        let any = events.head() != before;
+        if any {
+            // Before the head is written, which forgets that there were more.
+            match self.regs.health() {
+                Health::Good { events_lost: true } => {
+                    self.log.nonsense(lent.parent(), "events were lost");
+                    halted = u64::MAX;
+                }
+                Health::Halted(_) if fatal.is_none() => fatal = Some("it has halted"),
+                _ => {}
+            }
+            self.regs.consume_events(events.head());
+        }
+        drop(events);
+
+        if let Some(why) = fatal {
+            self.recover(lent, resets, why);
+        }
+        for channel in &self.channels {
+            if halted & (1 << channel.index()) != 0 {
+                self.queue_halted(lent, channel);
+            }
+        }
+        any
+    }
+
+    /// Stops a channel whose queue has halted without a completion that says so.
+    fn queue_halted(&self, lent: &Lent<'_, '_>, channel: &Channel) {
+        self.reap(lent, channel);
+        let mut control = self.control.lock();
+
+        // An event may be old, or a lie.
+        if self.check_alive().is_ok()
+            && self.regs.queue_halted(channel.index()) == Ok(true)
+            && channel.hold()
+        {
+            self.stop(lent, &mut control, channel, Cause::Bus);
+        }
+    }
+
+    /// Resets the card because of something that was seen after `resets` resets.
+    fn recover(&self, lent: &Lent<'_, '_>, resets: u64, why: &str) {
+        let mut control = self.control.lock();
+
+        if self.resets.load(Relaxed) == resets {
+            let _ = self.reset(lent, &mut control, why);
+        }
+    }
+
+    /// Resets the card and starts the queues again. Ends all jobs: those that are complete as the
+    /// card says, the others as failed.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` when the card has failed for good.
+    fn reset(&self, lent: &Lent<'_, '_>, _control: &mut Control, why: &str) -> Result {
+        self.check_alive()?;
+        self.log.reset(lent.parent(), why);
+        lent.set_state(State::Resetting);
+        for channel in &self.channels {
+            channel.hold();
+        }
+        let reset = if self.regs.is_there() {
+            self.regs.reset()
+        } else {
+            Err(ENODEV)
+        };
+        if let Err(err) = reset {
+            self.die(lent, err);
+            return Err(EIO);
+        }
+        self.resets.fetch_add(1, Relaxed);
+        self.restart_events();
+        for channel in &self.channels {
+            if let Some((id, root)) = channel.space() {
+                let _ = self.regs.set_root(id, Some(root));
+            }
+            if channel.conclude(Cause::Reset) {
+                self.start(lent, channel);
+            }
+        }
+        lent.set_state(State::Operational);
+        Ok(())
+    }
+
+    fn restart_events(&self) {
+        let mut events = self.events.lock();
+
+        if events.restart().is_ok() {
+            let (address, entries) = events.place();
+
+            self.regs.set_event_ring(address, entries);
+        }
+    }
+
+    /// Gives the card up. The control is held.
+    fn die(&self, lent: &Lent<'_, '_>, err: Error) {
+        dev_err!(
+            lent.parent(),
+            "it does not come back from a reset ({}): given up\n",
+            err.to_errno()
+        );
+        self.dead.store(1, Relaxed);
+        lent.set_state(State::Malfunction);
+        lent.stop_dma();
+        for channel in &self.channels {
+            channel.conclude(Cause::Reset);
+            channel.give_up();
+        }
+    }
+}
+
+#[pinned_drop]
+impl PinnedDrop for Card<'_> {
+    fn drop(self: Pin<&mut Self>) {
+        // Contexts are closed. The event ring goes, and the card may be made a bus master again.
+        self.regs.set_event_ring(0, 0);
+    }
+}
+
+/// Takes the first id of `pool` from `first` on that is below `end`.
+fn find(pool: &mut IdPool, first: usize, end: usize) -> Option<usize> {
+    pool.find_unused_id(first)
+        .filter(|id| id.as_usize() < end)
+        .map(|id| id.acquire())
+}
