@@ -211,9 +211,11 @@ fn layout_table(layouts: &[Layout], calls: &[Call]) -> Result<String, std::fmt::
             "(\"sizeof(struct {name})\", ::core::mem::size_of::<{name}>()),"
         )?;
         for field in fields {
+            // bindgen's name for what is a word of Rust's own.
+            let own = if field == "type" { "type_" } else { field };
             writeln!(
                 table,
-                "(\"offsetof(struct {name}, {field})\", ::core::mem::offset_of!({name}, {field})),"
+                "(\"offsetof(struct {name}, {field})\", ::core::mem::offset_of!({name}, {own})),"
             )?;
         }
     }

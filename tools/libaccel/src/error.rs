@@ -9,6 +9,8 @@ use std::path::Path;
 
 use rustix::io::Errno;
 
+use crate::npu;
+
 /// What goes wrong with an accelerator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -41,6 +43,22 @@ pub enum Error {
         value: u64,
         /// How the first such job ended.
         status: Errno,
+    },
+    /// A job of an NPU ended badly, and the device told why.
+    Npu {
+        /// The device's node.
+        device: String,
+        /// How the first job that was waited for and failed ended.
+        status: Errno,
+        /// What the device told.
+        failure: npu::Failure,
+    },
+    /// A device would refuse it, so it was not tried.
+    Refused {
+        /// What: a command under its name in the manual, a tensor and so on.
+        what: &'static str,
+        /// Why, and what would do.
+        why: String,
     },
     /// A range is outside of a mapping.
     Range {
@@ -75,8 +93,11 @@ impl Error {
     pub fn errno(&self) -> Option<Errno> {
         match self {
             Self::Open { errno, .. } | Self::Call { errno, .. } => Some(*errno),
-            Self::Job { status, .. } => Some(*status),
-            Self::Range { .. } | Self::Strange { .. } | Self::None { .. } => None,
+            Self::Job { status, .. } | Self::Npu { status, .. } => Some(*status),
+            Self::Refused { .. }
+            | Self::Range { .. }
+            | Self::Strange { .. }
+            | Self::None { .. } => None,
         }
     }
 
@@ -129,7 +150,7 @@ impl fmt::Display for Error {
                 errno,
             } => {
                 write!(f, "{device}: {call}: {}", Named(*errno))?;
-                advise(f, call_advice(*errno))
+                advise(f, call_advice(call, *errno))
             }
             Self::Job {
                 device,
@@ -144,6 +165,10 @@ impl fmt::Display for Error {
                 )?;
                 advise(f, job_advice(*status))
             }
+            Self::Npu {
+                device, failure, ..
+            } => write!(f, "{device}: {failure}"),
+            Self::Refused { what, why } => write!(f, "{what}: {why}"),
             Self::Range {
                 device,
                 offset,
@@ -200,7 +225,22 @@ const NONE: &str = "Load a driver (modprobe accel_edu for QEMU's edu device, mod
      for one without hardware; both load the core, accel). Where one is loaded, dmesg has what it \
      said when it looked for its device";
 
-fn call_advice(errno: Errno) -> &'static str {
+fn call_advice(call: &str, errno: Errno) -> &'static str {
+    match (call, errno) {
+        ("ACCEL_NPU_IOCTL_MAP", Errno::NOSPC) => {
+            "The device has no memory for it, or for page tables: drop what is not needed"
+        }
+        ("ACCEL_NPU_IOCTL_MAP", Errno::EXIST) => {
+            "Something else mapped memory on this file: leave that to the context"
+        }
+        ("ACCEL_NPU_IOCTL_SUBMIT", Errno::IO) => {
+            "The context is stopped (its error tells why), or the device has failed: see dmesg"
+        }
+        _ => errno_advice(errno),
+    }
+}
+
+fn errno_advice(errno: Errno) -> &'static str {
     match errno {
         Errno::NODEV => GONE,
         Errno::AGAIN => "Too much is queued already: wait for a job to end and try again",
@@ -242,6 +282,7 @@ impl fmt::Display for Named {
             Errno::BADF => Some(("bad file descriptor", "EBADF")),
             Errno::BUSY => Some(("busy", "EBUSY")),
             Errno::CANCELED => Some(("cancelled", "ECANCELED")),
+            Errno::EXIST => Some(("exists already", "EEXIST")),
             Errno::FAULT => Some(("bad address", "EFAULT")),
             Errno::INTR => Some(("interrupted", "EINTR")),
             Errno::INVAL => Some(("invalid argument", "EINVAL")),
@@ -323,6 +364,43 @@ mod tests {
             "accel3: ACCEL_IOCTL_TIMELINE_WAIT: invalid argument (EINVAL)"
         );
         assert!(call(Errno::XDEV).contains("os error 18"));
+    }
+
+    #[test]
+    fn advice_is_for_the_call() {
+        let map = Error::Call {
+            device: "accel0".into(),
+            call: "ACCEL_NPU_IOCTL_MAP",
+            errno: Errno::NOSPC,
+        };
+        let text = map.to_string();
+        assert!(
+            text.contains("no room (ENOSPC). The device has no"),
+            "{text}"
+        );
+        assert!(call(Errno::NOSPC).contains("as many objects"));
+    }
+
+    #[test]
+    fn what_the_device_told_is_said() {
+        let raw = crate::uapi::accel_npu_error {
+            kind: crate::uapi::ACCEL_NPU_ERROR_SIZE,
+            command: 2,
+            point: 5,
+            count: 1,
+            ..Default::default()
+        };
+        let error = Error::Npu {
+            device: "accel0".into(),
+            status: Errno::TOOBIG,
+            failure: (&raw).into(),
+        };
+        let text = error.to_string();
+        assert!(
+            text.starts_with("accel0: job at point 5, command 2: it is larger"),
+            "{text}"
+        );
+        assert_eq!(error.errno(), Some(Errno::TOOBIG));
     }
 
     #[test]

@@ -52,6 +52,9 @@ fn the_table_has_everything() {
         "ACCEL_IOCTL_TIMELINE_EVENTFD",
         "ACCEL_EDU_IOCTL_COPY",
         "ACCEL_NULL_IOCTL_ADD",
+        "offsetof(struct accel_npu_operand, type)",
+        "offsetof(struct accel_npu_command, operands)",
+        "ACCEL_NPU_IOCTL_SUBMIT",
     ] {
         let found = LAYOUT.iter().any(|(expression, _)| *expression == wanted);
         assert!(found, "{wanted} is not in the table");

@@ -38,6 +38,7 @@ mod info;
 mod layout_test;
 pub mod mock;
 mod node;
+pub mod npu;
 pub mod null;
 mod request;
 mod sys;

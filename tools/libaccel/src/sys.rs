@@ -39,6 +39,11 @@ unsafe impl Plain for accel_edu_copy {}
 unsafe impl Plain for accel_mock_add {}
 unsafe impl Plain for accel_mock_submit {}
 unsafe impl Plain for accel_null_add {}
+// Their device addresses reach the context's own buffers and nothing else.
+unsafe impl Plain for accel_npu_map {}
+unsafe impl Plain for accel_npu_unmap {}
+unsafe impl Plain for accel_npu_error {}
+unsafe impl Plain for accel_npu_device {}
 unsafe impl Plain for accel_info_queries {}
 unsafe impl Plain for accel_info_identity {}
 unsafe impl Plain for accel_info_state {}
@@ -184,6 +189,19 @@ pub(crate) fn mock_sum(fd: BorrowedFd<'_>, values: &[u64], partial: &mut [u64]) 
     Ok(argument.sum)
 }
 
+/// `ACCEL_NPU_IOCTL_SUBMIT` with `jobs` in its fields; returns the point of the last.
+pub(crate) fn npu_submit(
+    fd: BorrowedFd<'_>,
+    mut argument: accel_npu_submit,
+    jobs: &[accel_npu_job],
+) -> Result<u64> {
+    argument.jobs = jobs.as_ptr().expose_provenance() as u64;
+    argument.count = u32::try_from(jobs.len()).map_err(|_| Errno::INVAL)?;
+    // SAFETY: the kernel reads `count` jobs during the call and keeps no address.
+    unsafe { call(fd, ACCEL_NPU_IOCTL_SUBMIT, &mut argument)? };
+    Ok(argument.point)
+}
+
 /// Mapped memory that others (the device, other processes) may change at any time.
 ///
 /// It is never borrowed as a slice: Rust may assume that a slice does not
@@ -244,6 +262,18 @@ impl Map {
             // SAFETY: as for the first bytes.
             *byte = unsafe { from.add(i).read_volatile() };
         }
+        Some(())
+    }
+
+    /// Writes one aligned word with one access, as registers want it; `None` when
+    /// that is not inside or not aligned.
+    pub(crate) fn write_u32(&mut self, offset: usize, value: u32) -> Option<()> {
+        let to = self.place(offset, 4)?.cast::<u32>();
+        if !to.is_aligned() {
+            return None;
+        }
+        // SAFETY: four bytes there are inside and aligned.
+        unsafe { to.write_volatile(value) };
         Some(())
     }
 
@@ -328,6 +358,19 @@ mod tests {
         assert!(map.write(4096, &[1]).is_none());
         assert!(map.write(usize::MAX, &[1, 2]).is_none());
         assert!(map.read(4090, &mut [0; 7]).is_none());
+    }
+
+    #[test]
+    fn words_are_written_whole_and_inside() {
+        let file = memfd_create("accel-test", MemfdFlags::CLOEXEC).unwrap();
+        ftruncate(&file, 4096).unwrap();
+        let mut map = Map::new(file.as_fd(), 0, 4096).unwrap();
+        assert!(map.write_u32(4092, 0x0102_0304).is_some());
+        assert!(map.write_u32(4093, 1).is_none());
+        assert!(map.write_u32(4094, 1).is_none());
+        let mut back = [0; 4];
+        map.read(4092, &mut back).unwrap();
+        assert_eq!(u32::from_ne_bytes(back), 0x0102_0304);
     }
 
     #[test]
