@@ -3,12 +3,14 @@
 //!
 //! On every edu device at once: factorials, checked against arithmetic of its
 //! own, and a share of a file, copied through the device and checked by its
-//! SHA-256. On every mock device: sums and empty jobs. Ends with a status other
-//! than 0 when anything is not as it must be, and says what and where.
+//! SHA-256. On every mock device: sums and empty jobs. On every NPU: handwritten
+//! digits, checked against a reference. Ends with a status other than 0 when
+//! anything is not as it must be, and says what and where.
 
 mod edu;
 mod interrupts;
 mod mock;
+mod npu;
 mod progress;
 mod table;
 
@@ -54,6 +56,7 @@ struct Work {
 }
 
 /// Why a device did not do its work.
+#[derive(Debug)]
 enum Problem {
     /// A call failed; the error names the device.
     Call(libaccel::Error),
@@ -173,14 +176,40 @@ fn work(devices: &[Device], options: &Options, problems: &mut Vec<String>) {
     };
     let edu = named(libaccel::edu::NAME);
     let mock = named(libaccel::mock::NAME);
-    if edu.is_empty() && mock.is_empty() {
+    let npus = named(libaccel::npu::NAME);
+    if edu.is_empty() && mock.is_empty() && npus.is_empty() {
         problems.push(
-            "no device here is one that this program has work for: load accel_edu or accel_mock"
+            "no device here is one that this program has work for: load accel_edu, accel_mock \
+             or accel_pcie_npu"
                 .into(),
         );
         return;
     }
 
+    let bar = Bar::new(std::io::stdout().is_terminal());
+    if !(edu.is_empty() && mock.is_empty()) {
+        jobs(&edu, &mock, options, &bar, problems);
+    }
+    if npus.is_empty() {
+        println!("\nno NPU here, so no digits: load accel_pcie_npu where there is one");
+    }
+    // One after the other: their figures are to be their own.
+    for device in npus {
+        npu::work(device, &bar, problems);
+    }
+    for device in devices {
+        still_well(device, problems);
+    }
+}
+
+/// Gives edu and mock devices their part, at once.
+fn jobs(
+    edu: &[&Device],
+    mock: &[&Device],
+    options: &Options,
+    bar: &Bar,
+    problems: &mut Vec<String>,
+) {
     let (path, data) = match edu.is_empty() {
         true => (PathBuf::new(), Vec::new()),
         false => match input(options) {
@@ -200,7 +229,6 @@ fn work(devices: &[Device], options: &Options, problems: &mut Vec<String>) {
         );
     }
 
-    let mut bar = Bar::new(std::io::stdout().is_terminal());
     let (sender, receiver) = mpsc::channel::<Progress>();
     let before = interrupts::read();
     // Each device has a thread of its own, as programs that use several would.
@@ -212,7 +240,7 @@ fn work(devices: &[Device], options: &Options, problems: &mut Vec<String>) {
             let work = move || edu::work(device, share, index, &sender);
             threads.push((*device, scope.spawn(work)));
         }
-        for device in &mock {
+        for device in mock {
             threads.push((*device, scope.spawn(|| mock::work(device))));
         }
         drop(sender);
@@ -244,9 +272,6 @@ fn work(devices: &[Device], options: &Options, problems: &mut Vec<String>) {
             .flat_map(|(copy, _)| copy)
             .collect::<Vec<u8>>();
         compare(&data, &copies, problems);
-    }
-    for device in devices {
-        still_well(device, problems);
     }
 }
 

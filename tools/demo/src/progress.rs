@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! One line on a terminal that shows how far the copies are.
+//! One line on a terminal that shows how far the work is.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -39,29 +39,41 @@ impl Bar {
     }
 
     /// Shows what is received until all senders are gone.
-    pub fn follow(&mut self, progress: &Receiver<Progress>, total: u64) {
+    pub fn follow(&self, progress: &Receiver<Progress>, total: u64) {
         let mut done = BTreeMap::new();
         for Progress { device, done: now } in progress {
             done.insert(device, now);
-            if self.terminal {
-                print!("\r{}", line(done.values().sum(), total, self.unicode));
-                // A terminal that is gone is found out by the next print.
-                let _ = std::io::stdout().flush();
-            }
+            self.show(done.values().sum(), total, "bytes");
         }
-        if self.terminal && !done.is_empty() {
+        if !done.is_empty() {
+            self.end();
+        }
+    }
+
+    /// Shows that `done` of `total` are.
+    pub fn show(&self, done: u64, total: u64, what: &str) {
+        if self.terminal {
+            print!("\r{}", line(done, total, what, self.unicode));
+            // A terminal that is gone is found out by the next print.
+            let _ = std::io::stdout().flush();
+        }
+    }
+
+    /// Ends the line.
+    pub fn end(&self) {
+        if self.terminal {
             println!();
         }
     }
 }
 
-fn line(done: u64, total: u64, unicode: bool) -> String {
+fn line(done: u64, total: u64, what: &str, unicode: bool) -> String {
     let (full, empty) = if unicode { ("█", "░") } else { ("#", ".") };
     let done = done.min(total);
     let part = |of: u64| (u128::from(done) * u128::from(of) / u128::from(total.max(1))) as usize;
     let filled = part(WIDTH as u64);
     format!(
-        "  {}{} {:3} %  {done} of {total} bytes",
+        "  {}{} {:3} %  {done} of {total} {what}",
         full.repeat(filled),
         empty.repeat(WIDTH - filled),
         part(100)
@@ -74,11 +86,11 @@ mod tests {
 
     #[test]
     fn bars_fill() {
-        assert!(line(0, 100, false).starts_with("  ......"));
-        assert!(line(50, 100, false).contains(" 50 %"));
-        assert_eq!(line(50, 100, true).matches('█').count(), 20);
-        assert!(line(200, 100, false).contains("100 %"));
-        assert!(line(0, 0, false).contains("  0 %"));
-        assert!(line(u64::MAX, u64::MAX, false).contains("100 %"));
+        assert!(line(0, 100, "bytes", false).starts_with("  ......"));
+        assert!(line(50, 100, "bytes", false).contains(" 50 %"));
+        assert_eq!(line(50, 100, "bytes", true).matches('█').count(), 20);
+        assert!(line(200, 100, "bytes", false).contains("100 %"));
+        assert!(line(0, 0, "bytes", false).contains("  0 %"));
+        assert!(line(u64::MAX, u64::MAX, "bytes", false).contains("100 %"));
     }
 }
