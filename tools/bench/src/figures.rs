@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use crate::sys::counter;
 
 /// Runs before the first that counts: caches, page tables and branches settle.
-const WARM_UP: usize = 64;
+pub const WARM_UP: usize = 64;
 
 /// One operation's cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +45,17 @@ impl Figure {
 /// Measures `operation` `n` times; an error when one does not return `good`.
 #[inline(always)]
 pub fn time<R: PartialEq + std::fmt::Debug>(
+    n: usize,
+    good: R,
+    operation: impl FnMut() -> R,
+) -> Result<Figure, String> {
+    time_by(counter, n, good, operation)
+}
+
+/// As [`time`], with another counter.
+#[inline(always)]
+pub fn time_by<R: PartialEq + std::fmt::Debug>(
+    counter: impl Fn() -> u64,
     n: usize,
     good: R,
     mut operation: impl FnMut() -> R,

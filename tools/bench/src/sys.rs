@@ -28,6 +28,26 @@ pub fn counter() -> u64 {
     }
 }
 
+/// Instructions that the CPU has executed, where QEMU runs with the plugin beside this crate; 0
+/// elsewhere.
+#[inline(always)]
+pub fn instructions() -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let count: u64;
+        // SAFETY: exchanges a register with itself. The plugin writes rax; both are said to change.
+        unsafe {
+            core::arch::asm!("xchg ecx, ecx", inout("rax") 0_u64 => count, out("rcx") _,
+                options(nomem, nostack, preserves_flags));
+        }
+        count
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        0
+    }
+}
+
 /// `CLOCK_MONOTONIC` in nanoseconds.
 pub fn monotonic_ns() -> u64 {
     let mut now = libc::timespec {
@@ -74,6 +94,47 @@ pub fn identity(
     argument.ptr = (&raw mut *answer).expose_provenance() as u64;
     // SAFETY: `ptr` and `size` are those of `answer`, borrowed for the call.
     unsafe { ioctl(fd, ACCEL_IOCTL_INFO.number(), argument) }
+}
+
+/// MAP of an NPU, from the beginning of a buffer.
+#[inline(always)]
+pub fn npu_map(fd: BorrowedFd<'_>, buffer: u32, flags: u32, size: u64, address: u64) -> c_int {
+    let mut argument = accel_npu_map {
+        buffer,
+        flags,
+        size,
+        address,
+        ..Default::default()
+    };
+    // SAFETY: device addresses are no addresses of this program.
+    unsafe { ioctl(fd, ACCEL_NPU_IOCTL_MAP.number(), &mut argument) }
+}
+
+/// UNMAP of an NPU.
+#[inline(always)]
+pub fn npu_unmap(fd: BorrowedFd<'_>, address: u64, size: u64) -> c_int {
+    let mut argument = accel_npu_unmap { address, size };
+    // SAFETY: as above.
+    unsafe { ioctl(fd, ACCEL_NPU_IOCTL_UNMAP.number(), &mut argument) }
+}
+
+/// SUBMIT of an NPU.
+#[inline(always)]
+pub fn npu_submit(
+    fd: BorrowedFd<'_>,
+    argument: &mut accel_npu_submit,
+    jobs: &[accel_npu_job],
+) -> c_int {
+    argument.jobs = jobs.as_ptr().expose_provenance() as u64;
+    argument.count = jobs.len() as u32;
+    // SAFETY: `jobs` and `count` are those of the slice, borrowed for the call.
+    unsafe { ioctl(fd, ACCEL_NPU_IOCTL_SUBMIT.number(), argument) }
+}
+
+/// A command as the device reads it.
+pub fn bytes_of(command: &accel_npu_command) -> [u8; size_of::<accel_npu_command>()] {
+    // SAFETY: the struct has no padding, so that all of its bytes are initialised.
+    unsafe { core::mem::transmute_copy(command) }
 }
 
 /// An ioctl that no file has.
