@@ -91,6 +91,10 @@ test:
 test-all:
 	$(dev) test --all
 
+## mutants [T=pattern]: break the code in known ways; the tests have to notice
+mutants:
+	$(dev) mutants
+
 ## shell [FLAVOUR=…]: an interactive guest with devices, modules and tools
 shell:
 	$(dev) shell
@@ -144,6 +148,6 @@ help:
 	@echo
 	@echo 'FLAVOUR= is cloud (the default) or amd64. The cache is $${ACCEL_CACHE:-~/.cache/accel}.'
 
-.PHONY: run test test-all shell vm modules check format docs bench clean distclean help
+.PHONY: run test test-all mutants shell vm modules check format docs bench clean distclean help
 
 endif

@@ -353,16 +353,19 @@ borrow_target() {
 	done
 }
 
-lock_hash() {
-	sha256sum <"$tree/tools/Cargo.lock" | cut -c1-16
+# What decides which crates are needed: a member of the workspace that is new, or asks
+# for more, is not in Cargo.lock before the fetch.
+crates_hash() {
+	cat "$tree/tools/Cargo.lock" "$tree/tools/Cargo.toml" "$tree"/tools/*/Cargo.toml |
+		sha256sum | cut -c1-16
 }
 
 build_dev() {
-	# One fetch per Cargo.lock; everything after that is offline.
-	if [ ! -e "$cache/cargo/.fetched-$(lock_hash)" ]; then
+	# One fetch per set of crates; everything after that is offline.
+	if [ ! -e "$cache/cargo/.fetched-$(crates_hash)" ]; then
 		in_root "$tree/tools" cargo fetch --offline >/dev/null 2>&1 ||
 			run_step "$work/log/crates.log" "crates" in_root "$tree/tools" cargo fetch
-		: >"$cache/cargo/.fetched-$(lock_hash)"
+		: >"$cache/cargo/.fetched-$(crates_hash)"
 	fi
 	if [ ! -x "$target/release/accel-dev" ]; then
 		say "the developer's tool (accel-dev) ..."

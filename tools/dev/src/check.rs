@@ -12,6 +12,7 @@ use crate::check_rules as rules;
 use crate::command::{tail, tied};
 use crate::kernel::Kernel;
 use crate::modules;
+use crate::mutants;
 use crate::place::Place;
 use crate::report::{Colour, elapsed, line, paint, seconds};
 use crate::support::Flavour;
@@ -63,6 +64,7 @@ pub fn run(place: &Place, flavour: Flavour) -> Result<ExitCode> {
     check.step("no unsafe in drivers and samples", |it| {
         rules::no_unsafe(&it.place.tree, &it.files)
     });
+    check.step("mutants apply", |it| mutants::check(it.place));
     check.step("rustfmt", Check::rustfmt);
     check.step("clang-format", Check::clang_format);
     check.step("checkpatch", Check::checkpatch);

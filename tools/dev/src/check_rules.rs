@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 const MOST_LINES: usize = 800;
 
 /// Kinds of files that carry a licence line.
-const LICENSED: &[&str] = &["rs", "c", "h", "sh", "toml", "rst", "S", "lds"];
+const LICENSED: &[&str] = &["rs", "c", "h", "sh", "toml", "rst", "S", "lds", "patch"];
 const LICENSED_NAMES: &[&str] = &["Makefile", "Kbuild", "Kconfig"];
 
 /// All files of a checkout, relative to it; without what tools put there.

@@ -2,11 +2,11 @@
 //! Booting a guest in QEMU, doing one job in it, and bringing back what it said.
 
 use std::fmt;
-use std::fs;
+use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,6 +17,7 @@ use crate::command::{tail, tied};
 use crate::image::{self, Contents};
 use crate::kernel::Kernel;
 use crate::klog;
+use crate::models::{CONTROL, Interrupts, Model, SOCKET};
 use crate::modules::Modules;
 use crate::place::Place;
 use crate::step;
@@ -24,12 +25,23 @@ use crate::step;
 /// How many educational devices a guest has if nothing else is asked for.
 pub const DEFAULT_EDU: usize = 2;
 
+/// The same of NPUs.
+pub const DEFAULT_NPU: usize = 1;
+
+/// The guest's memory in MiB.
+const MEMORY: usize = 1536;
+
+/// How long QEMU waits for an answer of a device model, in milliseconds. If a model dies instead
+/// of answering, the guest stands still for as long: less than what its watchdogs (20 s) bear.
+const MODEL_TIMEOUT: u32 = 15_000;
+
 /// What executes the guest's instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Accel {
     Kvm,
     Tcg,
-    /// One thread, and a clock that counts instructions: for measuring.
+    /// One thread, and a clock that counts instructions: for measuring. An idle guest jumps to
+    /// its next timer, so that nothing can be waited for that lives in real time, as models do.
     Counting,
 }
 
@@ -69,6 +81,13 @@ pub struct Guest<'a> {
     pub accel: Accel,
     pub cpus: usize,
     pub edu: usize,
+    /// How many NPUs it has, and how they interrupt.
+    pub npu: usize,
+    pub npu_interrupts: Interrupts,
+    /// The program that has the model of the NPU; not needed without one.
+    pub emulator: Option<&'a Path>,
+    /// A plugin for TCG.
+    pub plugin: Option<PathBuf>,
     pub cmdline: String,
     /// The longest that the guest may take in all.
     pub limit: Duration,
@@ -93,10 +112,14 @@ pub struct Ended {
     pub reports: Vec<String>,
     /// Modules that could not be loaded, and why.
     pub refused: Vec<String>,
+    /// What was wrong with device models.
+    pub models: Vec<String>,
     /// Whether the guest came up at all.
     pub booted: bool,
     /// Why it was killed, if it was.
     pub killed: Option<String>,
+    /// What QEMU itself said; it warns of things that are as they should be, too.
+    qemu: String,
 }
 
 impl Ended {
@@ -109,11 +132,15 @@ impl Ended {
         for module in &self.refused {
             parts.push(format!("not loaded: {module}"));
         }
+        parts.extend(self.models.iter().cloned());
         for report in &self.reports {
             parts.push(format!("the guest's kernel log has a report:\n{report}"));
         }
         if self.status.is_none() && self.killed.is_none() {
             parts.push("the guest ended before its job did".to_owned());
+        }
+        if self.status.is_none() && !self.qemu.is_empty() {
+            parts.push(format!("QEMU said:\n{}", tail(&self.qemu, 10)));
         }
         if self.status.is_none() && self.reports.is_empty() {
             parts.push(format!("its last words:\n{}", tail(&self.log, 20)));
@@ -130,6 +157,15 @@ enum Event {
     Err(Vec<u8>),
     Control(Vec<u8>),
 }
+
+/// The port to QEMU's monitor.
+const MONITOR: &str = "accel.monitor";
+
+/// What is in the folder of a run: the guest's first file system, its kernel's log, and what QEMU
+/// says.
+const INITRD: &str = "initrd";
+const KLOG: &str = "klog";
+const QEMU: &str = "qemu";
 
 type ToEvent = fn(Vec<u8>) -> Event;
 
@@ -155,7 +191,10 @@ impl Guest<'_> {
                 .push(("accel/command".to_owned(), format!("{command}\n")));
         }
         let ended = self.attempt(&mut hear)?;
-        let stuck = !ended.booted && ended.killed.is_some() && ended.reports.is_empty();
+        let stuck = !ended.booted
+            && ended.killed.is_some()
+            && ended.reports.is_empty()
+            && ended.models.is_empty();
         if !stuck || matches!(self.job, Job::Probe) {
             return Ok(ended);
         }
@@ -168,13 +207,12 @@ impl Guest<'_> {
 
     fn attempt(&self, hear: &mut impl FnMut(Said)) -> Result<Ended> {
         let folder = Folder::new()?;
-        let initrd = folder.path.join("initrd");
         image::write(
             self.place,
             self.kernel,
             self.modules,
             &self.contents,
-            &initrd,
+            &folder.path.join(INITRD),
         )?;
 
         let (send, events) = mpsc::channel();
@@ -182,15 +220,25 @@ impl Guest<'_> {
             listen(&folder.path.join(name), send.clone(), *event)?;
         }
         drop(send);
-        let log = folder.path.join("klog");
-        let child = self.start(&folder.path, &initrd, &log)?;
-        let mut ended = self.follow(child, &events, &log, hear)?;
-        ended.log = String::from_utf8_lossy(&fs::read(&log).unwrap_or_default()).into_owned();
+        let models = self.start_models(&folder.path)?;
+        let child = self.start(&folder.path, &models)?;
+        let followed = self.follow(child, &events, &folder.path, hear);
+        let mut faults = Vec::new();
+        for model in models {
+            let kept = self.kept_log(&format!("-{}", model.name()));
+            faults.extend(model.end(&kept)?);
+        }
+        // A model may be why QEMU gave up.
+        let mut ended = followed.map_err(|error| match faults.is_empty() {
+            true => error,
+            false => error.context(faults.join("\n")),
+        })?;
+        ended.models = faults;
+        ended.log = text(&folder.path.join(KLOG));
+        ended.qemu = text(&folder.path.join(QEMU));
         ended.reports = klog::reports(&ended.log);
         // The excerpts that are shown may not be all that somebody wants to see.
-        let kept = self
-            .place
-            .log(&format!("guest-{}.log", self.kernel.flavour.name));
+        let kept = self.kept_log("");
         fs::write(&kept, &ended.log).with_context(|| format!("writing {}", kept.display()))?;
         Ok(ended)
     }
@@ -205,7 +253,8 @@ impl Guest<'_> {
         let size =
             |name: &str, default: &str| std::env::var(name).unwrap_or_else(|_| default.to_owned());
         format!(
-            "MODE={mode}\nMODULES={}\nROWS={}\nCOLS={}\nexport TERM={}\n",
+            "MODE={mode}\nPORTS={}\nMODULES={}\nROWS={}\nCOLS={}\nexport TERM={}\n",
+            quoted(&self.ports().join(" ")),
             quoted(&self.load.join("\n")),
             quoted(&size("LINES", "24")),
             quoted(&size("COLUMNS", "80")),
@@ -213,28 +262,71 @@ impl Guest<'_> {
         )
     }
 
-    fn start(&self, folder: &Path, initrd: &Path, log: &Path) -> Result<Child> {
+    /// The virtio-serial ports that the guest has.
+    fn ports(&self) -> Vec<String> {
+        let ours = PORTS.iter().map(|(name, _)| format!("accel.{name}"));
+        let models = (0..self.npu).map(|number| format!("accel.npu{number}"));
+        let monitor = self.is_pluggable().then(|| MONITOR.to_owned());
+        ours.chain(models).chain(monitor).collect()
+    }
+
+    /// Whether a test may plug the NPUs. QEMU aborts when a model that has MSI-X is unplugged.
+    fn is_pluggable(&self) -> bool {
+        self.npu > 0 && self.npu_interrupts == Interrupts::Msi
+    }
+
+    fn kept_log(&self, of: &str) -> PathBuf {
+        self.place
+            .log(&format!("guest-{}{of}.log", self.kernel.flavour.name))
+    }
+
+    fn start_models(&self, folder: &Path) -> Result<Vec<Model>> {
+        (0..self.npu)
+            .map(|number| {
+                let program = self
+                    .emulator
+                    .context("a guest with NPUs needs their model")?;
+                Model::npu(program, number, self.npu_interrupts, folder)
+            })
+            .collect()
+    }
+
+    fn start(&self, folder: &Path, models: &[Model]) -> Result<Child> {
+        let words = folder.join(QEMU);
+        let stderr =
+            File::create(&words).with_context(|| format!("writing {}", words.display()))?;
         let mut qemu = tied("qemu-system-x86_64");
-        qemu.args([
-            "-nodefaults",
-            "-no-user-config",
-            "-no-reboot",
-            "-display",
-            "none",
-        ])
-        // Without HPET: emulated, it now and then stops a boot that calibrates clocks by it.
-        .args(["-machine", "q35,hpet=off", "-m", "1536"])
-        .args(["-smp", &self.cpus.to_string()])
-        .arg("-kernel")
-        .arg(&self.kernel.image)
-        .arg("-initrd")
-        .arg(initrd)
-        .arg("-append")
-        .arg(format!(
-            "console=ttyS0 panic=-1 oops=panic rcupdate.rcu_cpu_stall_timeout=60 {}",
-            self.cmdline
-        ))
-        .args(["-device", "virtio-serial-pci"]);
+        // Paths of sockets are relative, so that a test can name them.
+        qemu.current_dir(folder)
+            .args([
+                "-nodefaults",
+                "-no-user-config",
+                "-no-reboot",
+                "-display",
+                "none",
+            ])
+            // Without HPET: emulated, it now and then stops a boot that calibrates clocks by it.
+            .arg("-machine")
+            .arg(format!(
+                "q35,hpet=off{}",
+                if models.is_empty() {
+                    ""
+                } else {
+                    ",memory-backend=memory"
+                }
+            ))
+            .args(["-m", &MEMORY.to_string()])
+            .args(["-smp", &self.cpus.to_string()])
+            .arg("-kernel")
+            .arg(&self.kernel.image)
+            .arg("-initrd")
+            .arg(folder.join(INITRD))
+            .arg("-append")
+            .arg(format!(
+                "console=ttyS0 panic=-1 oops=panic rcupdate.rcu_cpu_stall_timeout=60 {}",
+                self.cmdline
+            ))
+            .args(["-device", "virtio-serial-pci"]);
         match self.accel {
             Accel::Kvm => qemu.args(["-accel", "kvm", "-cpu", "host"]),
             Accel::Tcg => qemu.args(["-accel", "tcg,thread=multi", "-cpu", "max"]),
@@ -247,7 +339,11 @@ impl Guest<'_> {
                 ])
                 .args(["-cpu", "max,erms=off,fsrm=off"]),
         };
-        qemu.arg("-serial").arg(format!("file:{}", log.display()));
+        if let Some(plugin) = &self.plugin {
+            qemu.arg("-plugin").arg(plugin);
+        }
+        qemu.arg("-serial")
+            .arg(format!("file:{}", folder.join(KLOG).display()));
         for (name, _) in PORTS {
             qemu.arg("-chardev")
                 .arg(format!(
@@ -260,6 +356,7 @@ impl Guest<'_> {
         for _ in 0..self.edu {
             qemu.args(["-device", "edu"]);
         }
+        self.add_models(&mut qemu, models);
         if matches!(self.job, Job::Shell) {
             qemu.args([
                 "-chardev",
@@ -270,11 +367,53 @@ impl Guest<'_> {
         } else {
             qemu.stdin(Stdio::null());
         }
-        if matches!(self.job, Job::Probe) {
-            // A machine that cannot do it says so at length.
-            qemu.stderr(Stdio::null());
+        qemu.stderr(stderr)
+            .spawn()
+            .context("starting qemu-system-x86_64")
+    }
+
+    /// Each model behind a root port of its own, its control socket at a port `accel.<name>`.
+    fn add_models(&self, qemu: &mut Command, models: &[Model]) {
+        if !models.is_empty() {
+            // Without share=on a model gets no memory that it could reach by DMA, and nobody is
+            // told.
+            qemu.arg("-object").arg(format!(
+                "memory-backend-memfd,id=memory,size={MEMORY}M,share=on"
+            ));
         }
-        qemu.spawn().context("starting qemu-system-x86_64")
+        let hotplug = if self.is_pluggable() { "on" } else { "off" };
+        if self.is_pluggable() {
+            // What the guest writes there, it says to QEMU.
+            qemu.args([
+                "-chardev",
+                "socket,id=monitor,path=monitor,server=on,wait=off",
+            ])
+            .args(["-mon", "chardev=monitor,mode=control"])
+            .args(["-chardev", "socket,id=monitor-port,path=monitor"])
+            .arg("-device")
+            .arg(format!(
+                "virtserialport,chardev=monitor-port,name={MONITOR}"
+            ));
+        }
+        for (number, model) in models.iter().enumerate() {
+            let (name, slot) = (model.name(), number + 1);
+            qemu.arg("-device")
+                .arg(format!(
+                    "pcie-root-port,id={name}-port,chassis={slot},slot={slot},hotplug={hotplug}"
+                ))
+                .arg("-device")
+                .arg(format!(
+                    "{{\"driver\":\"vfio-user-pci\",\"id\":\"{name}\",\"bus\":\"{name}-port\",\
+                     \"x-msg-timeout\":{MODEL_TIMEOUT},\
+                     \"socket\":{{\"type\":\"unix\",\"path\":\"{name}.{SOCKET}\"}}}}"
+                ))
+                .arg("-chardev")
+                .arg(format!("socket,id={name}-control,path={name}.{CONTROL}"))
+                .arg("-device")
+                .arg(format!(
+                    "virtserialport,chardev={name}-control,name=accel.{name}"
+                ));
+        }
     }
 
     /// Passes on what the guest says until QEMU has ended; ends it when it takes too long.
@@ -282,7 +421,7 @@ impl Guest<'_> {
         &self,
         child: Child,
         events: &Receiver<Event>,
-        log: &Path,
+        folder: &Path,
         hear: &mut impl FnMut(Said),
     ) -> Result<Ended> {
         let mut child = Killed(child);
@@ -314,7 +453,12 @@ impl Guest<'_> {
             }
             if let Some(status) = child.0.try_wait().context("waiting for QEMU")? {
                 if !status.success() && !ended.booted && ended.killed.is_none() {
-                    bail!("QEMU could not run the guest ({status}); what it said is above");
+                    let words = text(&folder.join(QEMU));
+                    let first: Vec<&str> = words.lines().take(10).collect();
+                    bail!(
+                        "QEMU could not run the guest ({status}):\n{}",
+                        tail(&first.join("\n"), 10)
+                    );
                 }
                 if !open || ended.killed.is_some() || ended.status.is_some() {
                     return Ok(ended);
@@ -328,7 +472,7 @@ impl Guest<'_> {
             if matches!(self.job, Job::Shell) {
                 continue;
             }
-            let size = fs::metadata(log).map_or(0, |meta| meta.len());
+            let size = fs::metadata(folder.join(KLOG)).map_or(0, |meta| meta.len());
             if size != log_size {
                 log_size = size;
                 last = Instant::now();
@@ -364,6 +508,10 @@ fn take_lines(control: &mut String, ended: &mut Ended) {
         }
         *control = rest.to_owned();
     }
+}
+
+fn text(file: &Path) -> String {
+    String::from_utf8_lossy(&fs::read(file).unwrap_or_default()).into_owned()
 }
 
 /// A string for a shell.

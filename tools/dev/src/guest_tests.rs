@@ -11,10 +11,12 @@ use crate::programs::Built;
 use crate::report::{say, seconds};
 use crate::run::Ready;
 use crate::tap::{self, Case, Outcome};
-use crate::tests::{Tally, is_asked};
 
 /// What a boot and its end may take besides the tests.
 const BOOT: u64 = 60;
+
+/// The status of a program that was not started, because something that it needs is not there.
+const NOT_BEGUN: i32 = 125;
 
 /// One run of a program: with one kind of device, or with none.
 #[derive(Debug, Clone)]
@@ -26,24 +28,35 @@ struct Run<'a> {
     name: String,
 }
 
+/// What one program's run came to, or a whole boot.
+pub struct Verdict {
+    /// `<flavour>/<program>`
+    pub name: String,
+    pub cases: Vec<Case>,
+    pub took: String,
+    /// Whether the program began: all that it needs may not have been there.
+    pub began: bool,
+}
+
+/// Runs those programs whose names are `asked` for; `report` gets each verdict as it comes.
 pub fn run(
     place: &Place,
     ready: &Ready,
     built: &[Built],
-    pattern: &str,
-    tally: &mut Tally,
+    asked: impl Fn(&str) -> bool,
+    report: &mut dyn FnMut(Verdict),
 ) -> Result<()> {
     let flavour = ready.kernel.flavour.name;
     let (own, shared): (Vec<Run>, Vec<Run>) = built
         .iter()
         .flat_map(|program| runs(flavour, program))
-        .filter(|run| is_asked(pattern, &run.name))
+        .filter(|run| asked(&run.name))
         .partition(|run| run.built.test.own_boot);
     if !shared.is_empty() {
-        boots(place, ready, shared, tally)?;
+        boots(place, ready, shared, report)?;
     }
     for run in own {
-        boots(place, ready, vec![run], tally)?;
+        boots(place, ready, vec![run], report)?;
     }
     Ok(())
 }
@@ -77,7 +90,12 @@ fn runs<'a>(flavour: &str, built: &'a Built) -> Vec<Run<'a>> {
 }
 
 /// Runs all of `left`, in one boot if no guest dies of them.
-fn boots(place: &Place, ready: &Ready, mut left: Vec<Run>, tally: &mut Tally) -> Result<()> {
+fn boots(
+    place: &Place,
+    ready: &Ready,
+    mut left: Vec<Run>,
+    report: &mut dyn FnMut(Verdict),
+) -> Result<()> {
     while !left.is_empty() {
         let flavour = ready.kernel.flavour.name;
         say(format!(
@@ -89,13 +107,18 @@ fn boots(place: &Place, ready: &Ready, mut left: Vec<Run>, tally: &mut Tally) ->
             let (Said::Out(bytes) | Said::Err(bytes)) = said;
             frames.take(bytes, |frame| {
                 if let Some(run) = left.get(frame.number) {
-                    tally.add(&run.name, &results(run, &frame), &seconds(frame.took));
+                    report(Verdict {
+                        name: run.name.clone(),
+                        cases: results(run, &frame),
+                        took: seconds(frame.took),
+                        began: frame.status != NOT_BEGUN,
+                    });
                 }
             });
         })?;
         let done = frames.ended;
         let died = done < left.len();
-        boot_results(&left, &ended, &frames, died, tally);
+        boot_results(&left, &ended, &frames, died, report);
         // The one that was running when the guest died has failed; the others get a new guest.
         left.drain(..if died { done + 1 } else { done });
     }
@@ -131,8 +154,10 @@ fn guest<'a>(place: &'a Place, ready: &'a Ready, left: &[Run]) -> Result<Guest<'
             run.built.path.clone(),
         ));
         if test.own_boot {
-            guest.edu = test.edu;
-            guest.cmdline.clone_from(&test.cmdline);
+            guest.edu = test.edu.unwrap_or(guest.edu);
+            guest.npu = test.npu.unwrap_or(guest.npu);
+            guest.npu_interrupts = test.npu_interrupts.unwrap_or(guest.npu_interrupts);
+            guest.cmdline = test.cmdline.clone().unwrap_or_default();
         }
     }
     guest.contents.texts.push(("accel/tests".to_owned(), list));
@@ -142,7 +167,13 @@ fn guest<'a>(place: &'a Place, ready: &'a Ready, left: &[Run]) -> Result<Guest<'
 }
 
 /// What a whole boot has to answer for: the kernel log, modules that did not load, its death.
-fn boot_results(left: &[Run], ended: &Ended, frames: &Frames, died: bool, tally: &mut Tally) {
+fn boot_results(
+    left: &[Run],
+    ended: &Ended,
+    frames: &Frames,
+    died: bool,
+    report: &mut dyn FnMut(Verdict),
+) {
     let Some(first) = left.first() else {
         return;
     };
@@ -162,8 +193,19 @@ fn boot_results(left: &[Run], ended: &Ended, frames: &Frames, died: bool, tally:
             .iter()
             .map(|report| failed("kernel log", report.clone())),
     );
+    cases.extend(
+        ended
+            .models
+            .iter()
+            .map(|why| failed("device model", why.clone())),
+    );
     if !cases.is_empty() {
-        tally.add(&format!("{flavour}/guest"), &cases, "whole boot");
+        report(Verdict {
+            name: format!("{flavour}/guest"),
+            cases,
+            took: "whole boot".to_owned(),
+            began: true,
+        });
     }
     // A guest that never got to its tests is the first one's failure.
     if died {
@@ -173,7 +215,12 @@ fn boot_results(left: &[Run], ended: &Ended, frames: &Frames, died: bool, tally:
             ended.trouble().unwrap_or_default(),
             crate::command::tail(&frames.open, 20)
         );
-        tally.add(&run.name, &[failed("guest", why)], "guest lost");
+        report(Verdict {
+            name: run.name.clone(),
+            cases: vec![failed("guest lost", why)],
+            took: "guest lost".to_owned(),
+            began: frames.begun > frames.ended,
+        });
     }
 }
 
@@ -234,7 +281,8 @@ struct Frames {
     partial: Vec<u8>,
     /// What the program that is running has printed.
     open: String,
-    /// How many have ended.
+    /// How many have begun, and how many ended.
+    begun: usize,
     ended: usize,
 }
 
@@ -246,6 +294,7 @@ impl Frames {
             let line = String::from_utf8_lossy(&line).into_owned();
             if line.starts_with("@accel begin ") {
                 self.open.clear();
+                self.begun += 1;
             } else if let Some(rest) = line.strip_prefix("@accel end ") {
                 if let Some(frame) = frame(rest, &mut self.open) {
                     self.ended += 1;
@@ -290,6 +339,6 @@ mod tests {
         assert_eq!(seen[0].0, 0);
         assert_eq!(seen[0].1, Duration::from_millis(1250));
         assert!(seen[0].2.contains("ok 1 a"));
-        assert_eq!(frames.ended, 1);
+        assert_eq!((frames.begun, frames.ended), (2, 1));
     }
 }

@@ -62,7 +62,8 @@ pub fn reports(log: &str) -> Vec<String> {
     found
 }
 
-fn is_report(line: &str) -> bool {
+/// Whether a report begins with this line.
+pub fn is_report(line: &str) -> bool {
     SIGNS.iter().any(|sign| line.contains(sign))
         && !HARMLESS.iter().any(|words| line.contains(words))
 }

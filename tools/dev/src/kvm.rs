@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use crate::guest::{Accel, Guest, Job};
 use crate::image::Contents;
 use crate::kernel::Kernel;
+use crate::models::Interrupts;
 use crate::place::Place;
 use crate::report::say;
 
@@ -60,6 +61,10 @@ fn boots(place: &Place, kernel: &Kernel) -> Result<bool> {
         accel: Accel::Kvm,
         cpus: 2,
         edu: 0,
+        npu: 0,
+        npu_interrupts: Interrupts::default(),
+        emulator: None,
+        plugin: None,
         cmdline: String::new(),
         limit: PATIENCE,
         silence: PATIENCE,

@@ -7,6 +7,7 @@ mod bench;
 mod check;
 mod check_rules;
 mod command;
+mod copy;
 mod cpio;
 mod guest;
 mod guest_tests;
@@ -16,7 +17,10 @@ mod kernel;
 mod klog;
 mod kvm;
 mod manifest;
+mod models;
 mod modules;
+mod mutant;
+mod mutants;
 mod passed;
 mod place;
 mod programs;
@@ -63,6 +67,12 @@ enum Action {
         /// On every flavour there is
         #[arg(long)]
         all: bool,
+    },
+    /// Break the code in known ways: each has to be found by the test that is named for it
+    Mutants {
+        /// Only mutants whose names have this in them or fit this pattern
+        #[arg(env = "T", default_value = "")]
+        pattern: String,
     },
     /// An interactive shell in a guest
     Shell,
@@ -112,6 +122,7 @@ fn act(arguments: &Arguments) -> Result<ExitCode> {
             };
             tests::run(&place, &flavours, pattern, *all)
         }
+        Action::Mutants { pattern } => mutants::run(&place, pattern),
         Action::Shell => run::shell(&place, one),
         Action::Vm { run, put } => run::command(&place, one, run, put),
         Action::Modules { dir } => {

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use crate::models::Interrupts;
 use crate::place::Place;
 use crate::support::FLAVOURS;
 
@@ -47,10 +48,10 @@ pub struct Test {
     pub host: bool,
     #[serde(default)]
     pub own_boot: bool,
-    #[serde(default = "Test::default_edu")]
-    pub edu: usize,
-    #[serde(default)]
-    pub cmdline: String,
+    pub edu: Option<usize>,
+    pub npu: Option<usize>,
+    pub npu_interrupts: Option<Interrupts>,
+    pub cmdline: Option<String>,
     #[serde(default)]
     pub flavours: Vec<String>,
 }
@@ -60,8 +61,12 @@ impl Test {
         60
     }
 
-    fn default_edu() -> usize {
-        crate::guest::DEFAULT_EDU
+    /// What it says about its guest, which only makes sense if it has one of its own.
+    fn shapes_guest(&self) -> bool {
+        self.edu.is_some()
+            || self.npu.is_some()
+            || self.npu_interrupts.is_some()
+            || self.cmdline.is_some()
     }
 
     /// A shell script is run as it is.
@@ -112,6 +117,13 @@ pub fn tests(place: &Place) -> Result<Vec<Test>> {
         if test.is_script() && test.i386 {
             bail!(
                 "{}: '{}' is a script, i386 means nothing for it",
+                file.display(),
+                test.name
+            );
+        }
+        if test.shapes_guest() && !test.own_boot {
+            bail!(
+                "{}: '{}' says what its guest is like, and has no guest of its own (own-boot)",
                 file.display(),
                 test.name
             );
@@ -212,5 +224,18 @@ mod tests {
         let wrong: Result<Manifest, _> =
             toml::from_str("[[test]]\nname = \"x\"\nown_boot = true\n");
         assert!(wrong.is_err());
+    }
+
+    #[test]
+    fn a_guest_of_its_own_has_what_the_test_says() {
+        let read = |line: &str| toml::from_str::<Test>(&format!("name = \"x\"\n{line}\n"));
+        let test = read("npu = 0\nnpu-interrupts = \"msi\"");
+        assert!(test.is_ok_and(|test| test.npu == Some(0)
+            && test.npu_interrupts == Some(Interrupts::Msi)
+            && test.shapes_guest()));
+        assert!(read("").is_ok_and(|test| !test.shapes_guest()));
+        assert!(read("edu = 1").is_ok_and(|test| test.shapes_guest()));
+        assert!(read("npu-interrupts = \"intx\"").is_err());
+        assert!(read("npu = -1").is_err());
     }
 }

@@ -64,6 +64,11 @@ impl Place {
         self.tree.join("tools/testing/selftests/accel")
     }
 
+    /// The folder of the mutants.
+    pub fn mutants(&self) -> PathBuf {
+        self.tree.join("tools/testing/mutants")
+    }
+
     /// Logs of long steps.
     pub fn log(&self, name: &str) -> PathBuf {
         self.work.join("log").join(name)

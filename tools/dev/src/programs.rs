@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use crate::command::{logged, output, tied};
 use crate::kernel::Kernel;
 use crate::manifest::Test;
+use crate::models::PROGRAM;
 use crate::place::Place;
 use crate::report::{say, seconds};
 use crate::step::Lock;
@@ -48,6 +49,38 @@ pub fn workspace(place: &Place) -> Result<Vec<PathBuf>> {
         say(format!("programs: built in {}", seconds(started.elapsed())));
     }
     Ok(programs)
+}
+
+/// Builds the plugin that counts a guest's instructions.
+pub fn plugin(place: &Place) -> Result<PathBuf> {
+    let _lock = Lock::take(&place.work.join("cargo.lock"), "building this checkout")?;
+    let json = output(
+        tied("cargo")
+            .args(["build", "--offline", "--release", "--quiet"])
+            .args(["--package", "accel-bench-plugin", "--message-format=json"])
+            .current_dir(place.tools()),
+    )?;
+    json.lines()
+        .filter(|line| line.contains("accel_bench_plugin"))
+        .find_map(|line| {
+            let (_, rest) = line.split_once("\"filenames\":[\"")?;
+            rest.split_once('"').map(|(path, _)| PathBuf::from(path))
+        })
+        .context("cargo does not say where the plugin is")
+}
+
+/// Builds the program with the device models in a copy of the checkout, with `target` for
+/// cargo's outputs.
+pub fn emulator(place: &Place, tree: &Path, target: &Path) -> Result<PathBuf> {
+    logged(
+        tied("cargo")
+            .args(["build", "--offline", "--release", "--bin", PROGRAM])
+            .env("CARGO_TARGET_DIR", target)
+            .current_dir(tree.join("tools")),
+        &place.log("emulator.log"),
+        "the program with the device models",
+    )?;
+    Ok(target.join("release").join(PROGRAM))
 }
 
 /// A kselftest program, built.

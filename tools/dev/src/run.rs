@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::guest::{DEFAULT_EDU, Ended, Guest, Job, Said};
+use crate::guest::{DEFAULT_EDU, DEFAULT_NPU, Ended, Guest, Job, Said};
 use crate::image::Contents;
 use crate::kernel::Kernel;
+use crate::models::{Interrupts, PROGRAM};
 use crate::modules::{self, Modules};
 use crate::place::Place;
 use crate::report::say;
@@ -33,18 +34,27 @@ fn limit() -> Result<u64> {
 pub struct Ready {
     pub kernel: Kernel,
     pub modules: Modules,
+    /// What the guest gets.
     pub programs: Vec<PathBuf>,
+    /// The program that has the models of devices; it stays on the host.
+    pub emulator: PathBuf,
 }
 
 impl Ready {
     pub fn new(place: &Place, flavour: Flavour) -> Result<Self> {
         let kernel = Kernel::get(place, flavour)?;
         let modules = modules::build(place, &kernel)?;
-        let programs = programs::workspace(place)?;
+        let (emulator, programs): (Vec<_>, Vec<_>) = programs::workspace(place)?
+            .into_iter()
+            .partition(|path| path.ends_with(PROGRAM));
         Ok(Self {
             kernel,
             modules,
             programs,
+            emulator: emulator
+                .into_iter()
+                .next()
+                .with_context(|| format!("the workspace has no program {PROGRAM}"))?,
         })
     }
 
@@ -71,6 +81,10 @@ impl Ready {
             accel: kvm::choose(place, &self.kernel)?,
             cpus: 2,
             edu: DEFAULT_EDU,
+            npu: DEFAULT_NPU,
+            npu_interrupts: Interrupts::default(),
+            emulator: Some(&self.emulator),
+            plugin: None,
             cmdline: String::new(),
             limit,
             silence: limit,
@@ -104,7 +118,7 @@ pub fn exit_code(ended: &Ended) -> ExitCode {
 
 pub fn demo(place: &Place, flavour: Flavour) -> Result<ExitCode> {
     let ready = Ready::new(place, flavour)?;
-    let job = "exec accel-demo /put/vmlinuz";
+    let job = "accel-demo /put/vmlinuz && echo && exec accel-run --check person_detect astronaut";
     let mut guest = ready.guest(place, Job::Command(job.to_owned()))?;
     guest
         .contents

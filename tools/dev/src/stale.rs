@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::command::output;
+use crate::copy;
 use crate::guest::{Job, Said};
 use crate::modules::{Modules, build_tree};
 use crate::place::Place;
@@ -99,7 +100,7 @@ fn rust_symbols(module: &Path, which: &str) -> Result<BTreeSet<String>> {
 fn core(place: &Place, ready: &Ready, which: &str, change: &str) -> Result<PathBuf> {
     let folder = place.work.join("stale").join(which);
     let tree = folder.join("tree");
-    copy_tree(&place.tree, &tree)?;
+    copy::tree(&place.tree, &tree, Some(CORE_SOURCE))?;
     let source = tree.join(CORE_SOURCE);
     let wanted = fs::read_to_string(place.tree.join(CORE_SOURCE))
         .with_context(|| format!("reading {CORE_SOURCE}"))?
@@ -110,42 +111,4 @@ fn core(place: &Place, ready: &Ready, which: &str, change: &str) -> Result<PathB
     let build = folder.join(ready.kernel.flavour.name);
     let built = build_tree(place, &ready.kernel, &tree, &build)?;
     Ok(built.folder.join(CORE))
-}
-
-/// Copies what kbuild reads. What is the same already keeps its time, so that kbuild has
-/// nothing to do the next time.
-fn copy_tree(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir_all(to).with_context(|| format!("making {}", to.display()))?;
-    let mut kept = Vec::new();
-    for entry in fs::read_dir(from).with_context(|| format!("reading {}", from.display()))? {
-        let entry = entry?;
-        let name = entry.file_name();
-        if [".git", "target", "Documentation"]
-            .iter()
-            .any(|left| name == *left)
-        {
-            continue;
-        }
-        let (source, copy) = (entry.path(), to.join(&name));
-        if entry.file_type()?.is_dir() {
-            copy_tree(&source, &copy)?;
-        } else if name != CORE_SOURCE {
-            let bytes =
-                fs::read(&source).with_context(|| format!("reading {}", source.display()))?;
-            if fs::read(&copy).ok().as_ref() != Some(&bytes) {
-                fs::write(&copy, bytes).with_context(|| format!("writing {}", copy.display()))?;
-            }
-        }
-        kept.push(name);
-    }
-    for entry in fs::read_dir(to)? {
-        let entry = entry?;
-        if !kept.contains(&entry.file_name()) {
-            crate::step::remove(&entry.path())?;
-        }
-    }
-    if kept.is_empty() && from.join("Makefile").exists() {
-        bail!("nothing was copied from {}", from.display());
-    }
-    Ok(())
 }
