@@ -148,6 +148,75 @@ static const struct field fields[] = {
 	F(accel_mock_stall, flags, 4, 4),
 	END(accel_mock_stall, 8),
 
+	F(accel_mock_later, timeline, 0, 4),
+	F(accel_mock_later, milliseconds, 4, 4),
+	F(accel_mock_later, flags, 8, 4),
+	F(accel_mock_later, reserved, 12, 4),
+	F(accel_mock_later, point, 16, 8),
+	END(accel_mock_later, 24),
+
+	F(accel_mock_state, state, 0, 4),
+	F(accel_mock_state, flags, 4, 4),
+	END(accel_mock_state, 8),
+
+	F(accel_npu_map, buffer, 0, 4),
+	F(accel_npu_map, flags, 4, 4),
+	F(accel_npu_map, offset, 8, 8),
+	F(accel_npu_map, size, 16, 8),
+	F(accel_npu_map, address, 24, 8),
+	END(accel_npu_map, 32),
+
+	F(accel_npu_unmap, address, 0, 8),
+	F(accel_npu_unmap, size, 8, 8),
+	END(accel_npu_unmap, 16),
+
+	F(accel_npu_job, address, 0, 8),
+	F(accel_npu_job, count, 8, 4),
+	F(accel_npu_job, reserved, 12, 4),
+	END(accel_npu_job, 16),
+
+	F(accel_npu_submit, jobs, 0, 8),
+	F(accel_npu_submit, count, 8, 4),
+	F(accel_npu_submit, timeline, 12, 4),
+	F(accel_npu_submit, flags, 16, 4),
+	F(accel_npu_submit, deadline_ms, 20, 4),
+	F(accel_npu_submit, point, 24, 8),
+	END(accel_npu_submit, 32),
+
+	F(accel_npu_error, kind, 0, 4),
+	F(accel_npu_error, flags, 4, 4),
+	F(accel_npu_error, timeline, 8, 4),
+	F(accel_npu_error, command, 12, 4),
+	F(accel_npu_error, point, 16, 8),
+	F(accel_npu_error, address, 24, 8),
+	F(accel_npu_error, access, 32, 4),
+	F(accel_npu_error, count, 36, 4),
+	END(accel_npu_error, 40),
+
+	F(accel_npu_device, memory_total, 0, 8),
+	F(accel_npu_device, memory_free, 8, 8),
+	F(accel_npu_device, serial, 16, 8),
+	F(accel_npu_device, revision, 24, 4),
+	F(accel_npu_device, compute_engines, 28, 4),
+	F(accel_npu_device, copy_engines, 32, 4),
+	F(accel_npu_device, flags, 36, 4),
+	END(accel_npu_device, 40),
+
+	/* As the hardware manual has them. */
+	F(accel_npu_operand, address, 0, 8),
+	F(accel_npu_operand, type, 8, 4),
+	F(accel_npu_operand, reserved, 12, 4),
+	F(accel_npu_operand, dims, 16, 16),
+	F(accel_npu_operand, strides, 32, 16),
+	END(accel_npu_operand, 48),
+
+	F(accel_npu_command, opcode, 0, 2),
+	F(accel_npu_command, flags, 2, 2),
+	F(accel_npu_command, reserved, 4, 4),
+	F(accel_npu_command, parameters, 8, 56),
+	F(accel_npu_command, operands, 64, 192),
+	END(accel_npu_command, 256),
+
 	F(accel_null_add, a, 0, 8),
 	F(accel_null_add, b, 8, 8),
 	END(accel_null_add, 16),
@@ -176,6 +245,14 @@ static const struct number numbers[] = {
 	N(ACCEL_MOCK_IOCTL_ADD, 0xc010c140),
 	N(ACCEL_MOCK_IOCTL_SUM, 0xc020c141),
 	N(ACCEL_MOCK_IOCTL_SUBMIT, 0xc010c142),
+	N(ACCEL_MOCK_IOCTL_STALL, 0x4008c143),
+	N(ACCEL_MOCK_IOCTL_LATER, 0xc018c144),
+	N(ACCEL_MOCK_IOCTL_STATE, 0x4008c145),
+	N(ACCEL_NPU_IOCTL_MAP, 0x4020c140),
+	N(ACCEL_NPU_IOCTL_UNMAP, 0x4010c141),
+	N(ACCEL_NPU_IOCTL_SUBMIT, 0xc020c142),
+	N(ACCEL_NPU_IOCTL_ERROR, 0xc028c143),
+	N(ACCEL_NPU_IOCTL_DEVICE, 0xc028c144),
 	N(ACCEL_NR_DRIVER, 0x40),
 	N(ACCEL_NR_END, 0xa0),
 	N(ACCEL_INFO_QUERIES, 0),
@@ -192,7 +269,52 @@ static const struct number numbers[] = {
 	N(ACCEL_EDU_JOBS_MAX, 64),
 	N(ACCEL_MOCK_SUM_MAX, 4096),
 	N(ACCEL_MOCK_SUBMIT_HOLD, 1),
+	N(ACCEL_MOCK_LATER_POLL, 1),
+	N(ACCEL_MOCK_LATER_STALL, 2),
+	N(ACCEL_MOCK_LATER_MAX, 64),
+	N(ACCEL_MOCK_LATER_MS_MAX, 20000),
+	N(ACCEL_MOCK_LATER_STALL_MS, 500),
 	N(ACCEL_MOCK_SCRATCH_SIZE, 4096),
+	N(ACCEL_NPU_CONTEXTS_MAX, 64),
+	N(ACCEL_NPU_JOBS_MAX, 256),
+	N(ACCEL_NPU_BATCH_MAX, 64),
+	N(ACCEL_NPU_COMMANDS_MAX, 4096),
+	N(ACCEL_NPU_ADDRESS_MIN, 2097152),
+	N(ACCEL_NPU_ADDRESS_END, 281474976710656),
+	N(ACCEL_NPU_MAPPED_MAX, 68719476736),
+	N(ACCEL_NPU_MMAP_DOORBELL, 0),
+	N(ACCEL_NPU_DOORBELL_SIZE, 4096),
+	N(ACCEL_NPU_MAP_READ, 1),
+	N(ACCEL_NPU_MAP_WRITE, 2),
+	N(ACCEL_NPU_MAP_DEVICE, 4),
+	N(ACCEL_NPU_SUBMIT_DEFER, 1),
+	N(ACCEL_NPU_DEADLINE_DEFAULT, 10000),
+	N(ACCEL_NPU_DEADLINE_MAX, 600000),
+	N(ACCEL_NPU_ERROR_ENTRY, 1),
+	N(ACCEL_NPU_ERROR_OPCODE, 2),
+	N(ACCEL_NPU_ERROR_OPERAND, 3),
+	N(ACCEL_NPU_ERROR_PARAMETER, 4),
+	N(ACCEL_NPU_ERROR_SIZE, 5),
+	N(ACCEL_NPU_ERROR_FAULT, 6),
+	N(ACCEL_NPU_ERROR_BUS, 7),
+	N(ACCEL_NPU_ERROR_DEADLINE, 8),
+	N(ACCEL_NPU_ERROR_RESET, 9),
+	N(ACCEL_NPU_OP_NOP, 0),
+	N(ACCEL_NPU_OP_COPY, 1),
+	N(ACCEL_NPU_OP_FILL, 2),
+	N(ACCEL_NPU_OP_MATMUL, 0x10),
+	N(ACCEL_NPU_OP_CONV2D, 0x11),
+	N(ACCEL_NPU_OP_REQUANTIZE, 0x12),
+	N(ACCEL_NPU_OP_ACTIVATE, 0x13),
+	N(ACCEL_NPU_OP_ADD, 0x14),
+	N(ACCEL_NPU_OP_POOL, 0x20),
+	N(ACCEL_NPU_OP_SOFTMAX, 0x21),
+	N(ACCEL_NPU_OP_ARGMAX, 0x22),
+	N(ACCEL_NPU_TYPE_I8, 1),
+	N(ACCEL_NPU_TYPE_U8, 2),
+	N(ACCEL_NPU_TYPE_I32, 3),
+	N(ACCEL_NPU_TYPE_BF16, 4),
+	N(ACCEL_NPU_TYPE_F32, 5),
 };
 
 /* What has 8 bytes lies at a multiple of 8 even where u64 aligns to 4. */
@@ -218,6 +340,16 @@ SAME_EVERYWHERE(accel_mock_add, 16);
 SAME_EVERYWHERE(accel_mock_sum, 32);
 SAME_EVERYWHERE(accel_mock_submit, 16);
 SAME_EVERYWHERE(accel_mock_stall, 8);
+SAME_EVERYWHERE(accel_mock_later, 24);
+SAME_EVERYWHERE(accel_mock_state, 8);
+SAME_EVERYWHERE(accel_npu_map, 32);
+SAME_EVERYWHERE(accel_npu_unmap, 16);
+SAME_EVERYWHERE(accel_npu_job, 16);
+SAME_EVERYWHERE(accel_npu_submit, 32);
+SAME_EVERYWHERE(accel_npu_error, 40);
+SAME_EVERYWHERE(accel_npu_device, 40);
+SAME_EVERYWHERE(accel_npu_operand, 48);
+SAME_EVERYWHERE(accel_npu_command, 256);
 SAME_EVERYWHERE(accel_null_add, 16);
 
 /* pahole.sh looks at these: a type that nothing uses has no debug information. */
@@ -241,6 +373,16 @@ KEEP(accel_mock_add);
 KEEP(accel_mock_sum);
 KEEP(accel_mock_submit);
 KEEP(accel_mock_stall);
+KEEP(accel_mock_later);
+KEEP(accel_mock_state);
+KEEP(accel_npu_map);
+KEEP(accel_npu_unmap);
+KEEP(accel_npu_job);
+KEEP(accel_npu_submit);
+KEEP(accel_npu_error);
+KEEP(accel_npu_device);
+KEEP(accel_npu_operand);
+KEEP(accel_npu_command);
 KEEP(accel_null_add);
 
 TEST(layout)

@@ -31,10 +31,29 @@ static int mock_devices(void)
 
 static int mock_count = 1;
 
+static const struct {
+	const char *name;
+	const char *driver;
+} kinds[] = {
+	[ACCEL_MOCK] = { "mock", MOCK_DRIVER },
+	[ACCEL_EDU] = { "edu", EDU_DRIVER },
+	[ACCEL_NPU] = { "npu", NPU_DRIVER },
+};
+
+static enum accel_kind kind_of(const struct accel_info_identity *id)
+{
+	const char *name = getenv("ACCEL_KIND");
+
+	for (enum accel_kind kind = ACCEL_MOCK; kind <= ACCEL_NPU; kind++)
+		if (name ? !strcmp(name, kinds[kind].name) :
+			   !strcmp(id->driver, kinds[kind].driver))
+			return kind;
+	return ACCEL_MOCK;
+}
+
 const struct accel_target *accel_target(void)
 {
 	const char *device = getenv("ACCEL_DEVICE");
-	const char *kind = getenv("ACCEL_KIND");
 	struct accel_info_identity id;
 	unsigned int first;
 	char found[64];
@@ -64,8 +83,9 @@ const struct accel_target *accel_target(void)
 	}
 	close(fd);
 	target.number = strtoul(n, NULL, 10);
-	target.edu = kind ? !strcmp(kind, "edu") : !strcmp(id.bus, "pci");
-	if (target.edu)
+	target.kind = kind_of(&id);
+	target.driver = kinds[target.kind].driver;
+	if (target.kind != ACCEL_MOCK)
 		snprintf(target_pci, sizeof(target_pci), "%.31s", id.parent);
 	else
 		mock_count = mock_devices();
@@ -247,17 +267,60 @@ static int submit_edu(int fd, uint32_t timeline, uint64_t *point)
 	return ret;
 }
 
+/* Zeroed memory is a list of commands that do nothing. */
+static int submit_npu(int fd, uint32_t timeline, uint32_t flags,
+		      uint64_t *point)
+{
+	struct accel_npu_map map = {
+		.flags = ACCEL_NPU_MAP_READ | ACCEL_NPU_MAP_DEVICE,
+		.size = 4096,
+		.address = ACCEL_NPU_ADDRESS_MIN,
+	};
+	struct accel_npu_job job = { .address = map.address, .count = 1 };
+	struct accel_npu_submit submit = {
+		.jobs = (uintptr_t)&job,
+		.count = 1,
+		.timeline = timeline,
+		.flags = flags,
+	};
+	int ret;
+
+	ret = accel_ioctl(fd, ACCEL_NPU_IOCTL_MAP, &map);
+	/* It is there since the file's first job. */
+	if (ret && ret != -EEXIST)
+		return ret;
+	ret = accel_ioctl(fd, ACCEL_NPU_IOCTL_SUBMIT, &submit);
+	if (!ret)
+		*point = submit.point;
+	return ret;
+}
+
 int accel_submit(int fd, uint32_t timeline, uint64_t *point)
 {
 	struct accel_mock_submit submit = { .timeline = timeline };
 	int ret;
 
-	if (target.edu)
+	if (target.kind == ACCEL_EDU)
 		return submit_edu(fd, timeline, point);
+	if (target.kind == ACCEL_NPU)
+		return submit_npu(fd, timeline, 0, point);
 	ret = accel_ioctl(fd, ACCEL_MOCK_IOCTL_SUBMIT, &submit);
 	if (!ret)
 		*point = submit.point;
 	return ret;
+}
+
+int accel_submit_held(int fd, uint32_t timeline)
+{
+	struct accel_mock_submit submit = {
+		.timeline = timeline,
+		.flags = ACCEL_MOCK_SUBMIT_HOLD,
+	};
+	uint64_t point;
+
+	if (target.kind == ACCEL_NPU)
+		return submit_npu(fd, timeline, ACCEL_NPU_SUBMIT_DEFER, &point);
+	return accel_ioctl(fd, ACCEL_MOCK_IOCTL_SUBMIT, &submit);
 }
 
 uint64_t accel_eventfd_count(int eventfd)
@@ -435,7 +498,13 @@ static int compare_address(const void *a, const void *b)
 
 int accel_pci_find(struct accel_pci *pci)
 {
-	char path[320], vendor[16], device[16];
+	return accel_pci_find_id(pci, 0x1234, 0x11e8);
+}
+
+int accel_pci_find_id(struct accel_pci *pci, unsigned int vendor,
+		      unsigned int device)
+{
+	char path[320], line[16];
 	struct dirent *entry;
 	DIR *dir;
 
@@ -448,13 +517,13 @@ int accel_pci_find(struct accel_pci *pci)
 			continue;
 		snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/vendor",
 			 entry->d_name);
-		if (accel_read_line(path, vendor, sizeof(vendor)))
+		if (accel_read_line(path, line, sizeof(line)) ||
+		    strtoul(line, NULL, 0) != vendor)
 			continue;
 		snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/device",
 			 entry->d_name);
-		if (accel_read_line(path, device, sizeof(device)))
-			continue;
-		if (strcmp(vendor, "0x1234") || strcmp(device, "0x11e8"))
+		if (accel_read_line(path, line, sizeof(line)) ||
+		    strtoul(line, NULL, 0) != device)
 			continue;
 		snprintf(pci->address[pci->count++], sizeof(pci->address[0]),
 			 "%.31s", entry->d_name);
@@ -465,25 +534,37 @@ int accel_pci_find(struct accel_pci *pci)
 	return pci->count;
 }
 
+static int pci_tell(const char *driver, const char *what, const char *address)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/drivers/%s/%s", driver,
+		 what);
+	return accel_write_line(path, address);
+}
+
+static bool pci_bound(const char *driver, const char *address)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/drivers/%s/%s", driver,
+		 address);
+	return accel_exists(path);
+}
+
 int accel_pci_bind(const char *address)
 {
-	return accel_write_line("/sys/bus/pci/drivers/" EDU_DRIVER "/bind",
-				address);
+	return pci_tell(EDU_DRIVER, "bind", address);
 }
 
 int accel_pci_unbind(const char *address)
 {
-	return accel_write_line("/sys/bus/pci/drivers/" EDU_DRIVER "/unbind",
-				address);
+	return pci_tell(EDU_DRIVER, "unbind", address);
 }
 
 bool accel_pci_bound(const char *address)
 {
-	char path[128];
-
-	snprintf(path, sizeof(path), "/sys/bus/pci/drivers/" EDU_DRIVER "/%s",
-		 address);
-	return accel_exists(path);
+	return pci_bound(EDU_DRIVER, address);
 }
 
 int accel_pci_number(const char *address)
@@ -546,8 +627,9 @@ int accel_remove(void)
 {
 	if (!accel_target())
 		return -ENODEV;
-	return target.edu ? accel_pci_unbind(target_pci) :
-			    accel_rmmod(MOCK_DRIVER);
+	if (target.kind == ACCEL_MOCK)
+		return accel_rmmod(MOCK_DRIVER);
+	return pci_tell(target.driver, "unbind", target_pci);
 }
 
 int accel_restore(void)
@@ -562,13 +644,14 @@ int accel_restore(void)
 	for (int tries = 0; tries < 20; tries++) {
 		if (accel_exists(target.compute))
 			return 0;
-		if (target.edu) {
-			if (accel_pci_bound(target_pci))
-				accel_pci_unbind(target_pci);
-			if (!accel_loaded(EDU_DRIVER))
-				ret = accel_modprobe(EDU_DRIVER, NULL);
+		if (target.kind != ACCEL_MOCK) {
+			if (pci_bound(target.driver, target_pci))
+				pci_tell(target.driver, "unbind", target_pci);
+			if (!accel_loaded(target.driver))
+				ret = accel_modprobe(target.driver, NULL);
 			else
-				ret = accel_pci_bind(target_pci);
+				ret = pci_tell(target.driver, "bind",
+					       target_pci);
 		} else {
 			if (accel_loaded(MOCK_DRIVER))
 				accel_rmmod(MOCK_DRIVER);
@@ -581,6 +664,22 @@ int accel_restore(void)
 		accel_sleep_ms(50);
 	}
 	return ret ? ret : -ENODEV;
+}
+
+int accel_restore_anywhere(void)
+{
+	unsigned int numbers[16];
+	int count, ret;
+
+	if (target.kind != ACCEL_MOCK) {
+		ret = pci_tell(target.driver, "bind", target_pci);
+		return ret ? ret : accel_pci_number(target_pci);
+	}
+	ret = accel_modprobe(MOCK_DRIVER, NULL);
+	if (ret)
+		return ret;
+	count = accel_numbers(numbers, 16);
+	return count > 0 ? (int)numbers[count - 1] : -ENODEV;
 }
 
 static void *call_thread(void *data)

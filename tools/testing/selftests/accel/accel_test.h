@@ -5,8 +5,8 @@
  *
  * Nothing here asserts: functions answer a negative errno (or a value from 0),
  * so that a test names what it expects. ACCEL_DEVICE names the compute node and
- * ACCEL_KIND the driver ("edu" or "mock"); without them the first device found
- * is used.
+ * ACCEL_KIND the driver ("edu", "mock" or "npu"); without them the first device
+ * found is used.
  */
 #ifndef ACCEL_TEST_H
 #define ACCEL_TEST_H
@@ -38,6 +38,7 @@
 #include <accel/accel.h>
 #include <accel/accel_edu.h>
 #include <accel/accel_mock.h>
+#include <accel/accel_npu.h>
 #include <accel/accel_null.h>
 
 #define NSEC_PER_MSEC 1000000LL
@@ -47,17 +48,22 @@
 #define FOREVER INT64_MAX
 #define EDU_DRIVER "accel_edu"
 #define MOCK_DRIVER "accel_mock"
+#define NPU_DRIVER "accel_pcie_npu"
 #define NULL_DRIVER "accel_null"
 /* Major and class of DRM's accelerators, on kernels that have them. */
 #define DRM_ACCEL_MAJOR 261
 /* With DRM's accelerators in the kernel our numbers start behind theirs. */
 #define DRM_ACCEL_MINORS 256
 
+enum accel_kind { ACCEL_MOCK, ACCEL_EDU, ACCEL_NPU };
+
 struct accel_target {
 	char compute[64];
 	char control[64];
 	unsigned int number;
-	bool edu;
+	enum accel_kind kind;
+	/* The module of its driver, which is also the driver's name. */
+	const char *driver;
 };
 
 /* The device under test, or NULL when there is none. */
@@ -87,6 +93,8 @@ int accel_timeline_eventfd(int fd, uint32_t handle, uint64_t point,
 			   int eventfd);
 /* Submit the shortest job that the device has; it succeeds. */
 int accel_submit(int fd, uint32_t timeline, uint64_t *point);
+/* Submit a job that ends with its file only, to a mock device or an NPU. */
+int accel_submit_held(int fd, uint32_t timeline);
 /* The count of an eventfd that does not block, 0 when it was not signalled. */
 uint64_t accel_eventfd_count(int eventfd);
 
@@ -112,13 +120,16 @@ const char *accel_class(void);
 /* What is in the class now: the numbers of compute nodes, ascending. */
 int accel_numbers(unsigned int *numbers, int most);
 
-/* PCI addresses of the edu devices of the machine, in order of the bus. */
+/* PCI addresses of the devices of a kind, in order of the bus. */
 struct accel_pci {
 	char address[4][32];
 	int count;
 };
 
 int accel_pci_find(struct accel_pci *pci);
+int accel_pci_find_id(struct accel_pci *pci, unsigned int vendor,
+		      unsigned int device);
+/* Of edu devices. */
 int accel_pci_bind(const char *address);
 int accel_pci_unbind(const char *address);
 bool accel_pci_bound(const char *address);
@@ -137,6 +148,8 @@ bool accel_loaded(const char *module);
  */
 int accel_remove(void);
 int accel_restore(void);
+/* Bring it back under whatever number it gets: the answer. */
+int accel_restore_anywhere(void);
 
 /* A thread that makes one call, for tests of what happens meanwhile. */
 struct accel_call {

@@ -21,7 +21,10 @@ struct env {
 	uint32_t numbers[4];
 	uint64_t values[4];
 	uint64_t partial[4];
+	struct accel_npu_job job;
 	unsigned char answer[64];
+	/* Device address that nothing was mapped at so far, less the first. */
+	uint64_t mapped;
 };
 
 /* A field that must be zero but for its known bits. */
@@ -31,7 +34,7 @@ struct zero {
 	uint64_t known;
 };
 
-enum on { ANY, EDU, MOCK };
+enum on { ANY, EDU, MOCK, NPU };
 
 struct call {
 	const char *name;
@@ -44,6 +47,8 @@ struct call {
 	struct zero zero[2];
 	/* A job runs even if the answer cannot be written. */
 	bool keeps_job;
+	/* The answer is another each time. */
+	bool counts;
 };
 
 #define FLAGS(type, field, bits)                                           \
@@ -206,110 +211,204 @@ static inline int fill_stall(struct env *env, void *arg)
 {
 	struct accel_mock_stall *stall = arg;
 
+	(void)env;
 	stall->milliseconds = 1;
 	return 0;
 }
 
+/* A list of commands that do nothing is mapped; its device address, or 0. */
+static inline uint64_t env_list(struct env *env)
+{
+	struct accel_npu_map map = {
+		.flags = ACCEL_NPU_MAP_READ | ACCEL_NPU_MAP_DEVICE,
+		.size = 4096,
+		.address = ACCEL_NPU_ADDRESS_MIN,
+	};
+	int ret = accel_ioctl(env->fd, ACCEL_NPU_IOCTL_MAP, &map);
+
+	return ret && ret != -EEXIST ? 0 : map.address;
+}
+
+/* Addresses whose lower three bytes are no address, for shorter arguments. */
+static inline int fill_npu_map(struct env *env, void *arg)
+{
+	struct accel_npu_map *map = arg;
+
+	map->flags = ACCEL_NPU_MAP_READ | ACCEL_NPU_MAP_DEVICE;
+	map->size = 4096;
+	map->address = 0x40000000 + env->mapped;
+	env->mapped = (env->mapped + 4096) % (1 << 21);
+	return 0;
+}
+
+static inline int npu_unmap_page(struct env *env, uint64_t address)
+{
+	struct accel_npu_unmap unmap = { .address = address, .size = 4096 };
+
+	return accel_ioctl(env->fd, ACCEL_NPU_IOCTL_UNMAP, &unmap);
+}
+
+static inline void undo_npu_map(struct env *env, void *arg, int result)
+{
+	struct accel_npu_map *map = arg;
+
+	if (!result)
+		npu_unmap_page(env, map->address);
+}
+
+static inline int fill_npu_unmap(struct env *env, void *arg)
+{
+	struct accel_npu_unmap *unmap = arg;
+	struct accel_npu_map map = {};
+
+	fill_npu_map(env, &map);
+	unmap->address = map.address;
+	unmap->size = map.size;
+	return accel_ioctl(env->fd, ACCEL_NPU_IOCTL_MAP, &map);
+}
+
+static inline void undo_npu_unmap(struct env *env, void *arg, int result)
+{
+	struct accel_npu_unmap *unmap = arg;
+
+	if (result)
+		npu_unmap_page(env, unmap->address);
+}
+
+static inline int fill_npu_submit(struct env *env, void *arg)
+{
+	struct accel_npu_submit *submit = arg;
+
+	env->job =
+		(struct accel_npu_job){ .address = env_list(env), .count = 1 };
+	submit->jobs = (uintptr_t)&env->job;
+	submit->count = 1;
+	submit->timeline = env->timeline;
+	return env->job.address ? 0 : -ENOMEM;
+}
+
+static inline int fill_npu_device(struct env *env, void *arg)
+{
+	(void)env;
+	(void)arg;
+	return 0;
+}
+
+/* There is an error to be told of: a job whose list is nowhere. */
+static inline int fill_npu_error(struct env *env, void *arg)
+{
+	struct accel_npu_job job = { .address = 1ULL << 40, .count = 1 };
+	struct accel_npu_submit submit = {
+		.jobs = (uintptr_t)&job,
+		.count = 1,
+		.timeline = env->timeline,
+	};
+	int ret;
+
+	(void)arg;
+	ret = accel_ioctl(env->fd, ACCEL_NPU_IOCTL_SUBMIT, &submit);
+	/* One that nobody has asked for yet. */
+	if (ret == -EIO)
+		return 0;
+	return ret ? ret :
+		     accel_timeline_wait(env->fd, env->timeline, submit.point,
+					 accel_now() + 5 * NSEC_PER_SEC, NULL,
+					 NULL);
+}
+
+static inline int fill_later(struct env *env, void *arg)
+{
+	struct accel_mock_later *later = arg;
+
+	later->timeline = env->timeline;
+	return 0;
+}
+
+/* So that there are never too many. */
+static inline void undo_later(struct env *env, void *arg, int result)
+{
+	struct accel_mock_later *later = arg;
+
+	if (!result)
+		accel_timeline_wait(env->fd, env->timeline, later->point,
+				    accel_now() + 5 * NSEC_PER_SEC, NULL, NULL);
+}
+
+static inline int fill_state(struct env *env, void *arg)
+{
+	struct accel_mock_state *state = arg;
+
+	(void)env;
+	state->state = ACCEL_STATE_OPERATIONAL;
+	return 0;
+}
+
 static const struct call calls[] = {
-	{ "INFO",
-	  ACCEL_IOCTL_INFO,
-	  ANY,
-	  fill_info,
-	  NULL,
-	  { FLAGS(accel_info, flags, 0) },
-	  false },
-	{ "BUFFER_CREATE",
-	  ACCEL_IOCTL_BUFFER_CREATE,
-	  ANY,
-	  fill_buffer_create,
+	{ "INFO", ACCEL_IOCTL_INFO, ANY, fill_info, NULL,
+	  .zero = { FLAGS(accel_info, flags, 0) } },
+	{ "BUFFER_CREATE", ACCEL_IOCTL_BUFFER_CREATE, ANY, fill_buffer_create,
 	  undo_buffer_create,
-	  { FLAGS(accel_buffer_create, flags, 0) },
-	  false },
-	{ "BUFFER_MMAP",
-	  ACCEL_IOCTL_BUFFER_MMAP,
-	  ANY,
-	  fill_buffer_mmap,
+	  .zero = { FLAGS(accel_buffer_create, flags, 0) } },
+	{ "BUFFER_MMAP", ACCEL_IOCTL_BUFFER_MMAP, ANY, fill_buffer_mmap, NULL,
+	  .zero = { FLAGS(accel_buffer_mmap, flags, 0) } },
+	{ "BUFFER_DESTROY", ACCEL_IOCTL_BUFFER_DESTROY, ANY,
+	  fill_buffer_destroy, undo_buffer_destroy,
+	  .zero = { FLAGS(accel_handle, flags, 0) } },
+	{ "TIMELINE_CREATE", ACCEL_IOCTL_TIMELINE_CREATE, ANY,
+	  fill_timeline_create, undo_timeline_create,
+	  .zero = { FLAGS(accel_timeline_create, flags, 0) } },
+	{ "TIMELINE_DESTROY", ACCEL_IOCTL_TIMELINE_DESTROY, ANY,
+	  fill_timeline_destroy, undo_timeline_destroy,
+	  .zero = { FLAGS(accel_handle, flags, 0) } },
+	{ "TIMELINE_WAIT", ACCEL_IOCTL_TIMELINE_WAIT, ANY, fill_timeline_wait,
 	  NULL,
-	  { FLAGS(accel_buffer_mmap, flags, 0) },
-	  false },
-	{ "BUFFER_DESTROY",
-	  ACCEL_IOCTL_BUFFER_DESTROY,
-	  ANY,
-	  fill_buffer_destroy,
-	  undo_buffer_destroy,
-	  { FLAGS(accel_handle, flags, 0) },
-	  false },
-	{ "TIMELINE_CREATE",
-	  ACCEL_IOCTL_TIMELINE_CREATE,
-	  ANY,
-	  fill_timeline_create,
-	  undo_timeline_create,
-	  { FLAGS(accel_timeline_create, flags, 0) },
-	  false },
-	{ "TIMELINE_DESTROY",
-	  ACCEL_IOCTL_TIMELINE_DESTROY,
-	  ANY,
-	  fill_timeline_destroy,
-	  undo_timeline_destroy,
-	  { FLAGS(accel_handle, flags, 0) },
-	  false },
-	{ "TIMELINE_WAIT",
-	  ACCEL_IOCTL_TIMELINE_WAIT,
-	  ANY,
-	  fill_timeline_wait,
-	  NULL,
-	  { FLAGS(accel_timeline_wait, flags, 0),
-	    FLAGS(accel_timeline_wait, reserved, 0) },
-	  false },
-	{ "TIMELINE_EVENTFD",
-	  ACCEL_IOCTL_TIMELINE_EVENTFD,
-	  ANY,
-	  fill_timeline_eventfd,
-	  NULL,
-	  { FLAGS(accel_timeline_eventfd, flags, 0),
-	    FLAGS(accel_timeline_eventfd, reserved, 0) },
-	  false },
-	{ "EDU_FACTORIAL",
-	  ACCEL_EDU_IOCTL_FACTORIAL,
-	  EDU,
-	  fill_factorial,
-	  NULL,
-	  { FLAGS(accel_edu_factorial, flags, 0) },
-	  true },
-	{ "EDU_COPY",
-	  ACCEL_EDU_IOCTL_COPY,
-	  EDU,
-	  fill_copy,
-	  NULL,
-	  { FLAGS(accel_edu_copy, flags, 0) },
-	  true },
-	{ "MOCK_ADD", ACCEL_MOCK_IOCTL_ADD, MOCK, fill_add, NULL, {}, false },
-	{ "MOCK_SUM",
-	  ACCEL_MOCK_IOCTL_SUM,
-	  MOCK,
-	  fill_sum,
-	  NULL,
-	  { FLAGS(accel_mock_sum, flags, 0) },
-	  false },
-	{ "MOCK_SUBMIT",
-	  ACCEL_MOCK_IOCTL_SUBMIT,
-	  MOCK,
-	  fill_submit,
-	  NULL,
-	  { FLAGS(accel_mock_submit, flags, ACCEL_MOCK_SUBMIT_HOLD) },
-	  false },
-	{ "MOCK_STALL",
-	  ACCEL_MOCK_IOCTL_STALL,
-	  MOCK,
-	  fill_stall,
-	  NULL,
-	  { FLAGS(accel_mock_stall, flags, 0) },
-	  false },
+	  .zero = { FLAGS(accel_timeline_wait, flags, 0),
+		    FLAGS(accel_timeline_wait, reserved, 0) } },
+	{ "TIMELINE_EVENTFD", ACCEL_IOCTL_TIMELINE_EVENTFD, ANY,
+	  fill_timeline_eventfd, NULL,
+	  .zero = { FLAGS(accel_timeline_eventfd, flags, 0),
+		    FLAGS(accel_timeline_eventfd, reserved, 0) } },
+	{ "EDU_FACTORIAL", ACCEL_EDU_IOCTL_FACTORIAL, EDU, fill_factorial, NULL,
+	  .zero = { FLAGS(accel_edu_factorial, flags, 0) }, .keeps_job = true },
+	{ "EDU_COPY", ACCEL_EDU_IOCTL_COPY, EDU, fill_copy, NULL,
+	  .zero = { FLAGS(accel_edu_copy, flags, 0) }, .keeps_job = true },
+	{ "MOCK_ADD", ACCEL_MOCK_IOCTL_ADD, MOCK, fill_add, .undo = NULL },
+	{ "MOCK_SUM", ACCEL_MOCK_IOCTL_SUM, MOCK, fill_sum, NULL,
+	  .zero = { FLAGS(accel_mock_sum, flags, 0) } },
+	{ "MOCK_SUBMIT", ACCEL_MOCK_IOCTL_SUBMIT, MOCK, fill_submit, NULL,
+	  .zero = { FLAGS(accel_mock_submit, flags, ACCEL_MOCK_SUBMIT_HOLD) },
+	  .counts = true },
+	{ "MOCK_STALL", ACCEL_MOCK_IOCTL_STALL, MOCK, fill_stall, NULL,
+	  .zero = { FLAGS(accel_mock_stall, flags, 0) } },
+	{ "MOCK_LATER", ACCEL_MOCK_IOCTL_LATER, MOCK, fill_later, undo_later,
+	  .zero = { FLAGS(accel_mock_later, flags,
+			  ACCEL_MOCK_LATER_POLL | ACCEL_MOCK_LATER_STALL),
+		    FLAGS(accel_mock_later, reserved, 0) },
+	  .keeps_job = true },
+	{ "MOCK_STATE", ACCEL_MOCK_IOCTL_STATE, MOCK, fill_state, NULL,
+	  .zero = { FLAGS(accel_mock_state, flags, 0) } },
+	{ "NPU_MAP", ACCEL_NPU_IOCTL_MAP, NPU, fill_npu_map, undo_npu_map,
+	  /* Without any known flag it is wrong: they are left alone. */
+	  .zero = { { offsetof(struct accel_npu_map, flags) + 1, 3, 0 },
+		    { offsetof(struct accel_npu_map, flags), 1, 7 } } },
+	{ "NPU_UNMAP", ACCEL_NPU_IOCTL_UNMAP, NPU, fill_npu_unmap,
+	  .undo = undo_npu_unmap },
+	{ "NPU_SUBMIT", ACCEL_NPU_IOCTL_SUBMIT, NPU, fill_npu_submit, NULL,
+	  .zero = { FLAGS(accel_npu_submit, flags, ACCEL_NPU_SUBMIT_DEFER) },
+	  .keeps_job = true },
+	{ "NPU_DEVICE", ACCEL_NPU_IOCTL_DEVICE, NPU, fill_npu_device, NULL,
+	  .zero = { FLAGS(accel_npu_device, flags, 0) } },
+	{ "NPU_ERROR", ACCEL_NPU_IOCTL_ERROR, NPU, fill_npu_error, NULL,
+	  .zero = { FLAGS(accel_npu_error, flags, 0) }, .counts = true },
 };
 
 static inline bool here(const struct call *call)
 {
-	return call->on == ANY || (call->on == EDU) == accel_target()->edu;
+	static const enum on kinds[] = {
+		[ACCEL_EDU] = EDU, [ACCEL_MOCK] = MOCK, [ACCEL_NPU] = NPU
+	};
+
+	return call->on == ANY || call->on == kinds[accel_target()->kind];
 }
 
 /* The calls that the device under test has, one after the other. */

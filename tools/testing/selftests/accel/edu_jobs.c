@@ -21,7 +21,7 @@ FIXTURE(edu_jobs)
 FIXTURE_SETUP(edu_jobs)
 {
 	ASSERT_TRUE(accel_target() != NULL);
-	ASSERT_TRUE(accel_target()->edu);
+	ASSERT_EQ(ACCEL_EDU, accel_target()->kind);
 	self->fd = accel_open(O_RDWR | O_CLOEXEC);
 	ASSERT_LE(0, self->fd);
 	ASSERT_EQ(0, accel_timeline_create(self->fd, &self->timeline));

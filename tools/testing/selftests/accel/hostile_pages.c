@@ -381,12 +381,23 @@ TEST_F(hostile_pages, nested_array)
 		.partial = (uintptr_t)partial,
 		.count = 16,
 	};
+	struct accel_npu_submit submit = {
+		.jobs = (uintptr_t)self->page.at,
+		.count = 16,
+		.timeline = self->timeline,
+	};
 
-	if (accel_target()->edu) {
+	switch (accel_target()->kind) {
+	case ACCEL_EDU:
 		EXPECT_EQ(0,
 			  stuck(self, ACCEL_EDU_IOCTL_FACTORIAL, &factorial));
-	} else {
+		break;
+	case ACCEL_MOCK:
 		EXPECT_EQ(0, stuck(self, ACCEL_MOCK_IOCTL_SUM, &sum));
+		break;
+	case ACCEL_NPU:
+		EXPECT_EQ(0, stuck(self, ACCEL_NPU_IOCTL_SUBMIT, &submit));
+		break;
 	}
 	EXPECT_TRUE(ended(&self->call));
 }
@@ -406,10 +417,10 @@ TEST_F(hostile_pages, nested_answer)
 		.ptr = (uintptr_t)self->page.at,
 	};
 
-	/* The edu driver's equivalent: an answer and its zeroes. */
-	EXPECT_EQ(0, accel_target()->edu ?
-			     stuck(self, ACCEL_IOCTL_INFO, &info) :
-			     stuck(self, ACCEL_MOCK_IOCTL_SUM, &sum));
+	/* The others' equivalent: an answer and its zeroes. */
+	EXPECT_EQ(0, accel_target()->kind == ACCEL_MOCK ?
+			     stuck(self, ACCEL_MOCK_IOCTL_SUM, &sum) :
+			     stuck(self, ACCEL_IOCTL_INFO, &info));
 	EXPECT_TRUE(ended(&self->call));
 }
 
@@ -514,16 +525,30 @@ TEST_F(hostile_writes, submit)
 		.dst = self->user.buffer,
 	};
 	struct accel_mock_submit submit = { .timeline = self->user.timeline };
-	bool edu = accel_target()->edu;
+	struct accel_npu_job job = { .address = ACCEL_NPU_ADDRESS_MIN,
+				     .count = 1 };
+	struct accel_npu_submit jobs = {
+		.jobs = (uintptr_t)&job,
+		.count = 1,
+		.timeline = self->user.timeline,
+	};
+	const struct {
+		unsigned long cmd;
+		const void *arg;
+	} submits[] = {
+		[ACCEL_EDU] = { ACCEL_EDU_IOCTL_FACTORIAL, &factorial },
+		[ACCEL_MOCK] = { ACCEL_MOCK_IOCTL_SUBMIT, &submit },
+		[ACCEL_NPU] = { ACCEL_NPU_IOCTL_SUBMIT, &jobs },
+	};
+	unsigned long cmd = submits[accel_target()->kind].cmd;
+	uint64_t point;
 
-	ASSERT_EQ(0,
-		  page_open_readable(&self->user.page, variant->kind,
-				     edu ? (void *)&factorial : (void *)&submit,
-				     edu ? sizeof(factorial) : sizeof(submit)));
-	EXPECT_EQ(0, stuck(&self->user,
-			   edu ? ACCEL_EDU_IOCTL_FACTORIAL :
-				 ACCEL_MOCK_IOCTL_SUBMIT,
-			   self->user.page.at));
+	/* The commands of the first are those of the second, on an NPU. */
+	ASSERT_EQ(0, accel_submit(self->user.fd, self->user.timeline, &point));
+	ASSERT_EQ(0, page_open_readable(&self->user.page, variant->kind,
+					submits[accel_target()->kind].arg,
+					_IOC_SIZE(cmd)));
+	EXPECT_EQ(0, stuck(&self->user, cmd, self->user.page.at));
 	EXPECT_EQ(0, self->user.call.result);
 }
 

@@ -251,6 +251,23 @@ static unsigned long sysfs_number(const char *device, const char *name)
 
 TEST_F(info, identity)
 {
+	static const struct accel_info_identity identities[] = {
+		[ACCEL_EDU] = { .device_class = ACCEL_CLASS_OTHER,
+				.pci_vendor = 0x1234,
+				.pci_device = 0x11e8,
+				.uapi_name = "accel_edu",
+				.driver = EDU_DRIVER },
+		[ACCEL_MOCK] = { .device_class = ACCEL_CLASS_VIRTUAL,
+				 .uapi_name = "accel_mock",
+				 .driver = MOCK_DRIVER },
+		[ACCEL_NPU] = { .device_class = ACCEL_CLASS_NPU,
+				.pci_vendor = 0x1af4,
+				.pci_device = 0x10f0,
+				.uapi_name = "accel_npu",
+				.driver = NPU_DRIVER },
+	};
+	const struct accel_info_identity *expected =
+		&identities[accel_target()->kind];
 	struct accel_info_identity id, again;
 	char device[160], link[256], path[192];
 	ssize_t n;
@@ -267,8 +284,8 @@ TEST_F(info, identity)
 	EXPECT_EQ(0, id.function_index);
 	EXPECT_EQ(ACCEL_FUNCTION_PF, id.function);
 	EXPECT_LE(id.device_class, ACCEL_CLASS_VIRTUAL);
-	EXPECT_STREQ(accel_target()->edu ? "accel_edu" : "accel_mock",
-		     id.uapi_name);
+	EXPECT_STREQ(expected->uapi_name, id.uapi_name);
+	EXPECT_EQ(expected->device_class, id.device_class);
 
 	/* The parent is where it says, and the device hangs under it. */
 	snprintf(device, sizeof(device), "/sys/bus/%s/devices/%s", id.bus,
@@ -283,19 +300,18 @@ TEST_F(info, identity)
 	link[n] = '\0';
 	EXPECT_STREQ(strrchr(link, '/') + 1, id.driver);
 
-	if (accel_target()->edu) {
+	EXPECT_EQ(expected->pci_vendor, id.pci_vendor);
+	EXPECT_EQ(expected->pci_device, id.pci_device);
+	if (expected->pci_vendor) {
 		EXPECT_STREQ("pci", id.bus);
-		EXPECT_STREQ(EDU_DRIVER, id.driver);
+		EXPECT_STREQ(expected->driver, id.driver);
 		ASSERT_TRUE(id.flags & ACCEL_IDENTITY_PCI);
-		EXPECT_EQ(0x1234, id.pci_vendor);
-		EXPECT_EQ(0x11e8, id.pci_device);
 		EXPECT_EQ(sysfs_number(device, "subsystem_vendor"),
 			  id.pci_subvendor);
 		EXPECT_EQ(sysfs_number(device, "subsystem_device"),
 			  id.pci_subdevice);
 	} else {
 		EXPECT_STREQ("faux", id.bus);
-		EXPECT_EQ(ACCEL_CLASS_VIRTUAL, id.device_class);
 		EXPECT_EQ(0, id.flags & ACCEL_IDENTITY_PCI);
 	}
 	if (!(id.flags & ACCEL_IDENTITY_PCI)) {

@@ -217,7 +217,7 @@ TEST_F(matrix, longer)
 		memset(arg, 0, sizeof(arg));
 		memset(exact, 0, sizeof(exact));
 		if (!(_IOC_DIR(call->cmd) & _IOC_READ) || call->undo ||
-		    call->keeps_job || call->cmd == ACCEL_MOCK_IOCTL_SUBMIT)
+		    call->keeps_job || call->counts)
 			continue;
 		ASSERT_EQ(0, call->fill(&self->env, exact));
 		ASSERT_EQ(0, make_call(call, &self->env, exact, call->cmd));
@@ -410,6 +410,7 @@ TEST_F(matrix, nested)
 {
 	struct accel_info info;
 	struct accel_edu_factorial factorial;
+	struct accel_npu_submit submit;
 	struct accel_mock_sum sum;
 	uint64_t value;
 
@@ -421,7 +422,27 @@ TEST_F(matrix, nested)
 	EXPECT_EQ(-EFAULT, accel_ioctl(self->env.fd, ACCEL_IOCTL_INFO, &info));
 	info.ptr = (uintptr_t)self->page + 4096 - 8;
 	EXPECT_EQ(-EFAULT, accel_ioctl(self->env.fd, ACCEL_IOCTL_INFO, &info));
-	if (accel_target()->edu) {
+	if (accel_target()->kind == ACCEL_NPU) {
+		memset(&submit, 0, sizeof(submit));
+		fill_npu_submit(&self->env, &submit);
+		submit.jobs = 0;
+		EXPECT_EQ(-EFAULT,
+			  accel_ioctl(self->env.fd, ACCEL_NPU_IOCTL_SUBMIT,
+				      &submit));
+		submit.jobs = (uintptr_t)self->page + 4096 - 8;
+		EXPECT_EQ(-EFAULT,
+			  accel_ioctl(self->env.fd, ACCEL_NPU_IOCTL_SUBMIT,
+				      &submit));
+		submit.jobs = ~0ULL - 15;
+		EXPECT_EQ(-EFAULT,
+			  accel_ioctl(self->env.fd, ACCEL_NPU_IOCTL_SUBMIT,
+				      &submit));
+		ASSERT_EQ(0, accel_submit(self->env.fd, self->env.timeline,
+					  &value));
+		EXPECT_EQ(1, value);
+		return;
+	}
+	if (accel_target()->kind == ACCEL_EDU) {
 		memset(&factorial, 0, sizeof(factorial));
 		fill_factorial(&self->env, &factorial);
 		factorial.numbers = 0;

@@ -95,7 +95,40 @@ TEST_F(races, values)
 	const int low = htole32(1) == 1 ? 0 : 7;
 	pthread_t thread;
 
-	if (accel_target()->edu) {
+	if (accel_target()->kind == ACCEL_NPU) {
+		struct accel_npu_job job = { .address = env_list(&self->env),
+					     .count = 1 };
+		struct accel_npu_submit submit = {
+			.jobs = (uintptr_t)&job,
+			.count = 1,
+			.timeline = self->env.timeline,
+		};
+		int32_t status;
+
+		ASSERT_NE(0, job.address);
+		/* One command, or 0x10001 which are too many. */
+		race.byte = (unsigned char *)&job.count + (low ? 1 : 2);
+		race.one = 0;
+		race.other = 1;
+		ASSERT_EQ(0, pthread_create(&thread, NULL, race_thread, &race));
+		for (int i = 0; i < 50; i++) {
+			int ret = accel_ioctl(self->env.fd,
+					      ACCEL_NPU_IOCTL_SUBMIT, &submit);
+
+			ASSERT_TRUE(ret == 0 || ret == -EINVAL);
+			if (ret)
+				continue;
+			ASSERT_EQ(0, accel_timeline_wait(self->env.fd,
+							 submit.timeline,
+							 submit.point, FOREVER,
+							 NULL, &status));
+			ASSERT_EQ(0, status);
+		}
+		__atomic_store_n(&race.stop, true, __ATOMIC_RELAXED);
+		pthread_join(thread, NULL);
+		return;
+	}
+	if (accel_target()->kind == ACCEL_EDU) {
 		uint32_t number = 3;
 		struct accel_edu_factorial job = {
 			.numbers = (uintptr_t)&number,

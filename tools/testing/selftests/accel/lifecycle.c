@@ -5,8 +5,8 @@
  * nothing up.
  */
 
-#include "accel_test.h"
 #include "kselftest_harness.h"
+#include "npu.h"
 
 #include <sys/socket.h>
 
@@ -191,36 +191,17 @@ TEST_F(lifecycle, late_close)
 {
 	struct accel_info_state state;
 	struct user *user = &self->users[0];
-	unsigned int numbers[16];
 	char path[64];
-	int count, fd;
+	int number, fd;
 
 	ASSERT_EQ(0, user_start(user));
-	count = accel_numbers(numbers, ARRAY_SIZE(numbers));
 	ASSERT_EQ(0, accel_remove());
 	ASSERT_EQ(0, user_finds_it_gone(user));
 	/* Back, under another number, while the old file is open. */
-	if (accel_target()->edu) {
-		struct accel_pci pci;
-		int bound = 0;
-
-		ASSERT_EQ(2, accel_pci_find(&pci));
-		for (int i = 0; i < pci.count; i++)
-			if (!accel_pci_bound(pci.address[i])) {
-				ASSERT_EQ(0, accel_pci_bind(pci.address[i]));
-				snprintf(path, sizeof(path),
-					 "/dev/accel/accel%d",
-					 accel_pci_number(pci.address[i]));
-				bound++;
-			}
-		ASSERT_EQ(1, bound);
-	} else {
-		ASSERT_EQ(0, accel_modprobe(MOCK_DRIVER, NULL));
-		ASSERT_LT(0, accel_numbers(numbers, ARRAY_SIZE(numbers)));
-		snprintf(path, sizeof(path), "/dev/accel/accel%u",
-			 numbers[accel_numbers(numbers, 16) - 1]);
-	}
-	EXPECT_LE(1, count);
+	number = accel_restore_anywhere();
+	ASSERT_LE(0, number);
+	EXPECT_NE((int)accel_target()->number, number);
+	snprintf(path, sizeof(path), "/dev/accel/accel%d", number);
 	EXPECT_FALSE(accel_exists(accel_target()->compute));
 	fd = open(path, O_RDWR | O_CLOEXEC);
 	ASSERT_LE(0, fd) TH_LOG("%s", path);
@@ -239,7 +220,6 @@ TEST_F(lifecycle, with_jobs)
 {
 	struct accel_timeline_wait wait = { .deadline_ns = FOREVER };
 	struct accel_edu_copy copy = { .dst_offset = 4096, .size = 4096 };
-	struct accel_mock_submit hold = { .flags = ACCEL_MOCK_SUBMIT_HOLD };
 	struct accel_call call;
 	uint32_t buffer;
 	int64_t before;
@@ -248,7 +228,8 @@ TEST_F(lifecycle, with_jobs)
 	fd = accel_open(O_RDWR | O_CLOEXEC);
 	ASSERT_LE(0, fd);
 	ASSERT_EQ(0, accel_timeline_create(fd, &wait.handle));
-	if (accel_target()->edu) {
+	switch (accel_target()->kind) {
+	case ACCEL_EDU:
 		ASSERT_EQ(0, accel_buffer_create(fd, 8192, &buffer));
 		copy.src = buffer;
 		copy.dst = buffer;
@@ -258,10 +239,15 @@ TEST_F(lifecycle, with_jobs)
 				  accel_ioctl(fd, ACCEL_EDU_IOCTL_COPY, &copy));
 		}
 		wait.point = copy.point;
-	} else {
-		hold.timeline = wait.handle;
-		ASSERT_EQ(0, accel_ioctl(fd, ACCEL_MOCK_IOCTL_SUBMIT, &hold));
-		wait.point = hold.point;
+		break;
+	case ACCEL_MOCK:
+		ASSERT_EQ(0, accel_submit_held(fd, wait.handle));
+		wait.point = 1;
+		break;
+	case ACCEL_NPU:
+		wait.point = 8;
+		ASSERT_EQ(0, npu_submit_long(fd, wait.handle, wait.point));
+		break;
 	}
 	ASSERT_EQ(0, accel_call_start(&call, fd, ACCEL_IOCTL_TIMELINE_WAIT,
 				      &wait));
@@ -344,7 +330,7 @@ TEST_F(lifecycle, under_load)
 TEST_F_TIMEOUT(lifecycle, hundred_times, 60)
 {
 	int64_t before = accel_now();
-	int rounds = accel_target()->edu ? 100 : 20;
+	int rounds = accel_target()->kind == ACCEL_EDU ? 100 : 20;
 
 	for (int i = 0; i < rounds; i++) {
 		int fd;
@@ -363,7 +349,7 @@ TEST_F_TIMEOUT(lifecycle, hundred_times, 60)
 /* The whole driver goes: nothing of the core's points into it any more. */
 TEST_F(lifecycle, module_removed_in_use)
 {
-	const char *module = accel_target()->edu ? EDU_DRIVER : MOCK_DRIVER;
+	const char *module = accel_target()->driver;
 	struct user *user = &self->users[0];
 	int64_t before;
 

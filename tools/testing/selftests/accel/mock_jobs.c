@@ -13,7 +13,7 @@ FIXTURE(mock_jobs)
 FIXTURE_SETUP(mock_jobs)
 {
 	ASSERT_TRUE(accel_target() != NULL);
-	ASSERT_FALSE(accel_target()->edu);
+	ASSERT_EQ(ACCEL_MOCK, accel_target()->kind);
 	self->fd = accel_open(O_RDWR | O_CLOEXEC);
 	ASSERT_LE(0, self->fd);
 	ASSERT_EQ(0, accel_timeline_create(self->fd, &self->timeline));

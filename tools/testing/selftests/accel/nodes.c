@@ -243,19 +243,30 @@ TEST_F(nodes, open_flags)
 TEST_F(nodes, opened_many_times)
 {
 	enum { COUNT = 200 };
-	int fds[2 * COUNT];
+	struct accel_info_identity id;
+	int control[COUNT], compute[COUNT], most = COUNT;
 	uint32_t handle;
 
 	for (int i = 0; i < COUNT; i++) {
-		fds[i] = accel_open(O_RDWR | O_CLOEXEC);
-		ASSERT_LE(0, fds[i]);
-		fds[COUNT + i] = accel_open_control(O_RDWR | O_CLOEXEC);
-		ASSERT_LE(0, fds[COUNT + i]);
+		control[i] = accel_open_control(O_RDWR | O_CLOEXEC);
+		ASSERT_LE(0, control[i]);
+	}
+	ASSERT_EQ(0, accel_info(control[0], ACCEL_INFO_IDENTITY, 0, &id,
+				sizeof(id)));
+	if (id.max_contexts && id.max_contexts < COUNT)
+		most = id.max_contexts;
+	for (int i = 0; i < most; i++) {
+		compute[i] = accel_open(O_RDWR | O_CLOEXEC);
+		ASSERT_LE(0, compute[i]);
+	}
+	if (most < COUNT)
+		EXPECT_EQ(-EBUSY, accel_open(O_RDWR | O_CLOEXEC));
+	for (int i = 0; i < most; i++) {
+		EXPECT_EQ(0, accel_buffer_create(compute[i], 1, &handle));
+		close(compute[i]);
 	}
 	for (int i = 0; i < COUNT; i++)
-		EXPECT_EQ(0, accel_buffer_create(fds[i], 1, &handle));
-	for (int i = 0; i < 2 * COUNT; i++)
-		close(fds[i]);
+		close(control[i]);
 }
 
 /* The node's mode decides, and nothing else: no capability is asked for. */

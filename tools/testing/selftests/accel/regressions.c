@@ -406,7 +406,7 @@ TEST_F(regressions, poll_of_forgotten)
 	uint64_t point;
 
 	ASSERT_EQ(0, accel_timeline_create(self->fd, &timeline));
-	if (accel_target()->edu) {
+	if (accel_target()->kind == ACCEL_EDU) {
 		/* A job that ends then, and one that takes 800 ms more. */
 		map = accel_buffer_new(self->fd, 8 * PAGE, &copy.src);
 		ASSERT_TRUE(map != NULL);

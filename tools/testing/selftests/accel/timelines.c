@@ -506,19 +506,13 @@ TEST_F(timelines, eventfd_outlives_handle)
 		.size = 4096,
 		.timeline = self->timeline,
 	};
-	struct accel_mock_submit hold = {
-		.timeline = self->timeline,
-		.flags = ACCEL_MOCK_SUBMIT_HOLD,
-	};
-	bool edu = accel_target()->edu;
+	bool edu = accel_target()->kind == ACCEL_EDU;
 
 	ASSERT_EQ(0, accel_buffer_create(self->fd, 8192, &copy.src));
 	copy.dst = copy.src;
 	/* Either takes a while: 200 ms, or until the file is closed. */
-	ASSERT_EQ(0, accel_ioctl(self->fd,
-				 edu ? ACCEL_EDU_IOCTL_COPY :
-				       ACCEL_MOCK_IOCTL_SUBMIT,
-				 edu ? (void *)&copy : (void *)&hold));
+	ASSERT_EQ(0, edu ? accel_ioctl(self->fd, ACCEL_EDU_IOCTL_COPY, &copy) :
+			   accel_submit_held(self->fd, self->timeline));
 	ASSERT_EQ(0,
 		  accel_timeline_eventfd(self->fd, self->timeline, 1, event));
 	ASSERT_EQ(0, accel_timeline_destroy(self->fd, self->timeline));
