@@ -264,15 +264,16 @@ vm_fault_t accel_vmf_insert_pmd(struct vm_fault *vmf, unsigned long pfn)
  * @pfn: page frame of a BAR
  *
  * Uncached, unless the kernel itself maps the page otherwise: two mappings of
- * one page must not differ.
+ * one page must not differ. In a guest with encrypted memory, not encrypted.
  *
  * Return: VM_FAULT_NOPAGE, or an error.
  */
 vm_fault_t accel_vmf_insert_registers(struct vm_area_struct *vma,
 				      unsigned long addr, unsigned long pfn)
 {
-	return vmf_insert_pfn_prot(vma, addr, pfn,
-				   pgprot_noncached(vma->vm_page_prot));
+	return vmf_insert_pfn_prot(
+		vma, addr, pfn,
+		pgprot_decrypted(pgprot_noncached(vma->vm_page_prot)));
 }
 
 struct page *accel_pages_alloc(unsigned int order)

@@ -237,6 +237,12 @@ impl<'a, 'bound, D: Driver> Lent<'a, 'bound, D> {
         self.device.slot().set_alarm(at_ns);
     }
 
+    /// Whether the device is going, which waits for calls that are in progress: those that have much
+    /// to do should give up then, with `ENODEV`.
+    pub fn is_going(&self) -> bool {
+        self.device.slot().is_closing()
+    }
+
     /// Tells monitors what the device can do now. Nothing else follows from it.
     pub fn set_state(&self, state: State) {
         self.device.set_state(state);
