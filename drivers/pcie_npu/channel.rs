@@ -651,10 +651,11 @@ impl Channel {
 
             match state.mode {
                 Mode::Running => {
-                    let result = state.write(batch, jobs);
+                    let written = state.write(batch, jobs);
 
+                    // Before the card can see them: an interrupt that finds none looks no further.
                     self.pending.store(state.pending(), Relaxed);
-                    return result;
+                    return written.and_then(|()| state.publish());
                 }
                 Mode::Held => {
                     drop(state);
@@ -680,6 +681,7 @@ pub(crate) struct Batch<'a> {
 }
 
 impl State {
+    /// Puts jobs in the ring, which the card does not see before [`Self::publish`].
     fn write(&mut self, batch: &Batch<'_>, jobs: &mut KVec<Job>) -> Result {
         let space = self.space;
         let queue = self.queue.as_mut().ok_or(EIO)?;
@@ -710,6 +712,10 @@ impl State {
                 deadline: batch.deadline,
             });
         }
-        queue.ring.publish()
+        Ok(())
+    }
+
+    fn publish(&self) -> Result {
+        self.queue.as_ref().ok_or(EIO)?.ring.publish()
     }
 }

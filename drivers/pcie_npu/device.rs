@@ -66,6 +66,47 @@ use kernel::{
 /// costs.
 const LOOK_NS: i64 = 500_000_000;
 
+/// Most resets in a row that did not help: no job has ended between them, and none was more than
+/// [`CALM_NS`] nanoseconds after the one before. It bounds what a card can do that fails at every
+/// turn, and how long the end of the device takes then. A queue that does not stop counts at that
+/// end only: a program may be able to bring it about, and must not be able to end the card.
+const RESETS_IN_VAIN: u32 = 4;
+const CALM_NS: i64 = 10_000_000_000;
+
+/// Why the card is reset.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Why {
+    QueueStuck,
+    TlbStuck,
+    ScrubberStuck,
+    BadCompletion,
+    BadStatus,
+    Halted,
+    ByOthers,
+    Ring,
+    Memory,
+    Engine,
+    Heat,
+}
+
+impl Why {
+    fn text(self) -> &'static str {
+        match self {
+            Self::QueueStuck => "a queue does not stop",
+            Self::TlbStuck => "the TLB stays busy",
+            Self::ScrubberStuck => "the scrubber does not work",
+            Self::BadCompletion => "a completion makes no sense",
+            Self::BadStatus => "its status makes no sense",
+            Self::Halted => "it has halted",
+            Self::ByOthers => "others have reset it",
+            Self::Ring => "it found an error in a ring",
+            Self::Memory => "an error in its memory could not be corrected",
+            Self::Engine => "an engine failed",
+            Self::Heat => "it is too hot",
+        }
+    }
+}
+
 /// The right to reset the card, to start and stop queues, and to use the TLB's and the scrubber's
 /// registers; and which queues and ids are in use.
 struct Control {
@@ -73,6 +114,9 @@ struct Control {
     spaces: IdPool,
     /// The address-space id that was taken last: the next is another as long as there are others.
     last_space: usize,
+    /// Resets in a row that did not help, and when the last was.
+    in_vain: u32,
+    last_reset: i64,
 }
 
 /// A card.
@@ -91,6 +135,8 @@ pub(crate) struct Card<'bound> {
     /// Resets so far: who saw something before one need not have another. Changes with the control
     /// held.
     resets: Atomic<u64>,
+    /// 1 once a job has ended since the last reset.
+    progress: Atomic<u32>,
     /// 1 once it has failed for good.
     dead: Atomic<u32>,
     /// Errors that the card's memory has corrected.
@@ -121,6 +167,8 @@ impl<'bound> Card<'bound> {
                 queues: IdPool::with_capacity(caps.queues, GFP_KERNEL)?,
                 spaces,
                 last_space: 0,
+                in_vain: 0,
+                last_reset: 0,
             };
             let window = Window::new(pdev)?;
             let memory = Memory::new(caps.memory)?;
@@ -138,6 +186,7 @@ impl<'bound> Card<'bound> {
                 events <- new_mutex!(events, "accel_npu_events"),
                 channels,
                 resets: Atomic::new(0),
+                progress: Atomic::new(0),
                 dead: Atomic::new(0),
                 ecc: Atomic::new(0),
                 log: Log::new(),
@@ -281,14 +330,14 @@ impl<'bound> Card<'bound> {
 
         channel.begin_close();
         if self.check_alive().is_ok() && self.regs.stop_queue(channel.index()).is_err() {
-            let _ = self.reset(lent, &mut control, "a queue does not stop");
+            let _ = self.reset(lent, &mut control, Why::QueueStuck);
         }
         channel.conclude(Cause::Stop);
         // After a reset neither the TLB nor the registers know of it.
         if self.check_alive().is_ok() && self.resets.load(Relaxed) == resets {
             let _ = self.regs.set_root(space.id(), None);
             if self.regs.invalidate_id(space.id()).is_err() {
-                let _ = self.reset(lent, &mut control, "the TLB stays busy");
+                let _ = self.reset(lent, &mut control, Why::TlbStuck);
             }
         }
         if self.check_alive().is_err() {
@@ -317,7 +366,7 @@ impl<'bound> Card<'bound> {
         if is_stopped {
             // It may have halted by itself, and is to be disabled first.
             if self.regs.stop_queue(channel.index()).is_err() {
-                self.reset(call, &mut control, "a queue does not stop")?;
+                self.reset(call, &mut control, Why::QueueStuck)?;
             }
             let vector = Self::vector_of(channel.index(), self.vectors(call));
 
@@ -348,7 +397,7 @@ impl<'bound> Card<'bound> {
         match result {
             Ok(()) => Ok(()),
             // A reset empties the TLB.
-            Err(_) => self.reset(lent, &mut control, "the TLB stays busy"),
+            Err(_) => self.reset(lent, &mut control, Why::TlbStuck),
         }
     }
 
@@ -356,7 +405,7 @@ impl<'bound> Card<'bound> {
     ///
     /// # Errors
     ///
-    /// `EIO` when the card cannot, and was reset, or has failed for good.
+    /// `EIO` when the card cannot, and was reset, or has failed for good; `ENODEV` when it is going.
     pub(crate) fn scrub(&self, lent: &Lent<'_, '_>, pieces: &[Extent]) -> Result {
         let mut next: Option<Extent> = None;
 
@@ -386,12 +435,16 @@ impl<'bound> Card<'bound> {
     }
 
     fn scrub_one(&self, lent: &Lent<'_, '_>, piece: Extent) -> Result {
+        // There may be tens of thousands.
+        if lent.is_going() {
+            return Err(ENODEV);
+        }
         // Given back between two pieces: others have little to do, but often.
         let mut control = self.control.lock();
 
         self.check_alive()?;
         if self.regs.scrub(piece.offset, piece.size).is_err() {
-            self.reset(lent, &mut control, "the scrubber does not work")?;
+            self.reset(lent, &mut control, Why::ScrubberStuck)?;
             return Err(EIO);
         }
         Ok(())
@@ -424,9 +477,14 @@ impl<'bound> Card<'bound> {
         let resets = self.resets.load(Relaxed);
 
         match channel.reap() {
-            Ok(any) => any,
+            Ok(any) => {
+                if any {
+                    self.progress.store(1, Relaxed);
+                }
+                any
+            }
             Err(_) => {
-                self.recover(lent, resets, "a completion makes no sense");
+                self.recover(lent, resets, Why::BadCompletion);
                 true
             }
         }
@@ -468,9 +526,11 @@ impl<'bound> Card<'bound> {
 
         if self.check_alive().is_ok() {
             let _ = match self.regs.health() {
-                Health::Good { .. } => Ok(()),
-                Health::Halted(_) => self.reset(lent, &mut control, "it has halted"),
-                Health::Bad => self.reset(lent, &mut control, "its status makes no sense"),
+                Health::Good { .. } if self.regs.has_event_ring(EVENTS) => Ok(()),
+                // A reset of its function, or sleep.
+                Health::Good { .. } => self.reset(lent, &mut control, Why::ByOthers),
+                Health::Halted(_) => self.reset(lent, &mut control, Why::Halted),
+                Health::Bad => self.reset(lent, &mut control, Why::BadStatus),
             };
         }
     }
@@ -486,7 +546,7 @@ impl<'bound> Card<'bound> {
             Ok(true) => self.stop(lent, &mut control, channel, Cause::Stop),
             Ok(false) => {}
             Err(_) => {
-                let _ = self.reset(lent, &mut control, "a completion makes no sense");
+                let _ = self.reset(lent, &mut control, Why::BadCompletion);
             }
         }
     }
@@ -495,7 +555,7 @@ impl<'bound> Card<'bound> {
     fn stop(&self, lent: &Lent<'_, '_>, control: &mut Control, channel: &Channel, cause: Cause) {
         if self.regs.stop_queue(channel.index()).is_err() {
             // It concludes all channels.
-            let _ = self.reset(lent, control, "a queue does not stop");
+            let _ = self.reset(lent, control, Why::QueueStuck);
         } else if channel.conclude(cause) {
             self.start(lent, channel);
         }
@@ -522,7 +582,7 @@ impl<'bound> Card<'bound> {
             match events.next() {
                 Ok(Some(Event::QueueHalted { queue, reason })) => {
                     if reason == RING_ERROR {
-                        fatal = Some("it found an error in a ring");
+                        fatal = Some(Why::Ring);
                     } else if (queue as usize) < self.channels.len() {
                         halted |= 1 << queue;
                     } else {
@@ -535,13 +595,13 @@ impl<'bound> Card<'bound> {
                     self.log.ecc(lent.parent(), count, address);
                 }
                 Ok(Some(Event::EccUncorrected { address })) => {
-                    dev_err!(lent.parent(), "memory error at {:#x}\n", address);
-                    fatal = Some("an error in its memory could not be corrected");
+                    self.log.uncorrected(lent.parent(), address);
+                    fatal = Some(Why::Memory);
                 }
-                Ok(Some(Event::EngineFailure)) => fatal = Some("an engine failed"),
+                Ok(Some(Event::EngineFailure)) => fatal = Some(Why::Engine),
                 Ok(Some(Event::Thermal { temperature })) => {
-                    dev_err!(lent.parent(), "{} thousandths of a degree\n", temperature);
-                    fatal = Some("it is too hot");
+                    self.log.thermal(lent.parent(), temperature);
+                    fatal = Some(Why::Heat);
                 }
                 Ok(Some(Event::Unknown(kind))) => self.log.unknown(lent.parent(), kind),
                 Ok(None) | Err(_) => break,
@@ -555,7 +615,7 @@ impl<'bound> Card<'bound> {
                     self.log.nonsense(lent.parent(), "events were lost");
                     halted = u64::MAX;
                 }
-                Health::Halted(_) if fatal.is_none() => fatal = Some("it has halted"),
+                Health::Halted(_) if fatal.is_none() => fatal = Some(Why::Halted),
                 _ => {}
             }
             self.regs.consume_events(events.head());
@@ -588,7 +648,7 @@ impl<'bound> Card<'bound> {
     }
 
     /// Resets the card because of something that was seen after `resets` resets.
-    fn recover(&self, lent: &Lent<'_, '_>, resets: u64, why: &str) {
+    fn recover(&self, lent: &Lent<'_, '_>, resets: u64, why: Why) {
         let mut control = self.control.lock();
 
         if self.resets.load(Relaxed) == resets {
@@ -602,14 +662,24 @@ impl<'bound> Card<'bound> {
     /// # Errors
     ///
     /// `EIO` when the card has failed for good.
-    fn reset(&self, lent: &Lent<'_, '_>, _control: &mut Control, why: &str) -> Result {
+    fn reset(&self, lent: &Lent<'_, '_>, control: &mut Control, why: Why) -> Result {
         self.check_alive()?;
-        self.log.reset(lent.parent(), why);
+        self.log.reset(lent.parent(), why.text());
+        let now = accel::now_ns();
+        if self.progress.xchg(0, Relaxed) != 0 || now.saturating_sub(control.last_reset) > CALM_NS {
+            control.in_vain = 0;
+        }
+        if why != Why::QueueStuck || lent.is_going() {
+            control.in_vain = control.in_vain.saturating_add(1);
+        }
+        control.last_reset = now;
         lent.set_state(State::Resetting);
         for channel in &self.channels {
             channel.hold();
         }
-        let reset = if self.regs.is_there() {
+        let reset = if control.in_vain > RESETS_IN_VAIN {
+            Err(EIO)
+        } else if self.regs.is_there() {
             self.regs.reset()
         } else {
             Err(ENODEV)
@@ -646,7 +716,7 @@ impl<'bound> Card<'bound> {
     fn die(&self, lent: &Lent<'_, '_>, err: Error) {
         dev_err!(
             lent.parent(),
-            "it does not come back from a reset ({}): given up\n",
+            "resets do not help ({}): given up\n",
             err.to_errno()
         );
         self.dead.store(1, Relaxed);
@@ -669,6 +739,10 @@ impl PinnedDrop for Card<'_> {
 
 /// Takes the first id of `pool` from `first` on that is below `end`.
 fn find(pool: &mut IdPool, first: usize, end: usize) -> Option<usize> {
+    // Behind its end a pool may not be asked.
+    if first >= end {
+        return None;
+    }
     pool.find_unused_id(first)
         .filter(|id| id.as_usize() < end)
         .map(|id| id.acquire())

@@ -50,6 +50,7 @@ impl Limit {
 pub(crate) struct Log {
     reset: Limit,
     ecc: Limit,
+    fatal: Limit,
     nonsense: Limit,
     unknown: Limit,
 }
@@ -59,6 +60,7 @@ impl Log {
         Self {
             reset: Limit::new(),
             ecc: Limit::new(),
+            fatal: Limit::new(),
             nonsense: Limit::new(),
             unknown: Limit::new(),
         }
@@ -79,6 +81,30 @@ impl Log {
                 "{} corrected memory errors, the last at {:#x} ({} events not logged)\n",
                 count,
                 address,
+                skipped
+            );
+        }
+    }
+
+    /// An error in the card's memory could not be corrected.
+    pub(crate) fn uncorrected(&self, pdev: &Pdev, address: u64) {
+        if let Some(skipped) = self.fatal.take() {
+            dev_err!(
+                pdev,
+                "memory error at {:#x} ({} fatal events not logged)\n",
+                address,
+                skipped
+            );
+        }
+    }
+
+    /// The card is too hot, in thousandths of a degree Celsius.
+    pub(crate) fn thermal(&self, pdev: &Pdev, temperature: i32) {
+        if let Some(skipped) = self.fatal.take() {
+            dev_err!(
+                pdev,
+                "{} thousandths of a degree ({} fatal events not logged)\n",
+                temperature,
                 skipped
             );
         }

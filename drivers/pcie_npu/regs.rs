@@ -179,8 +179,8 @@ const INVALIDATE_RANGE: u32 = 3;
 const QUEUE_DISABLED: u32 = 0;
 const QUEUE_HALTED: u32 = 3;
 
-/// How long is waited, in milliseconds. The manual promises a tenth for the first two and half of
-/// it for the last.
+/// How long is waited, in milliseconds. The manual promises half of it for the first and the last,
+/// and a tenth for the second.
 const STOP_MS: i64 = 100;
 const INVALIDATE_MS: i64 = 100;
 const RESET_MS: i64 = 200;
@@ -358,6 +358,12 @@ impl<'bound> Registers<'bound> {
         self.bar.write_reg(EVENT_RING::from_raw(address));
         self.bar.write_reg(EVENT_HEAD::from_raw(0));
         self.bar.write_reg(EVENT_SIZE::from_raw(entries));
+    }
+
+    /// Whether the card still knows of the event ring of `entries` entries: a reset has it forget
+    /// that, as everything.
+    pub(crate) fn has_event_ring(&self, entries: u32) -> bool {
+        self.bar.read(EVENT_SIZE).into_raw() == entries
     }
 
     /// As many events have been consumed, modulo 2^32.

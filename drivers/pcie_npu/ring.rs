@@ -206,7 +206,10 @@ impl Ring {
     pub(crate) fn publish(&self) -> Result {
         // The entries before the tail that covers them.
         dma_wmb();
-        self.tail_word.write(0, self.tail.to_le())
+        self.tail_word.write(0, self.tail.to_le())?;
+        // The tail before a doorbell that its user rings, without a barrier.
+        dma_wmb();
+        Ok(())
     }
 
     /// The completion of the entry at the head, if it is complete.

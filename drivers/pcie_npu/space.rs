@@ -425,6 +425,12 @@ impl Space {
         while let Some(part) = self.next_part(covered.end, range) {
             covered.end = part.end;
         }
+        let is_cut_in_two = self
+            .first_in(covered)
+            .is_some_and(|(place, _)| place.start < covered.start && covered.end < place.end);
+        if is_cut_in_two && self.count >= MAPPINGS_MAX {
+            return Err(ENOSPC);
+        }
         // For what is left behind the end, if a mapping is cut in two.
         let rest = RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?;
 

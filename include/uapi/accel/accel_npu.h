@@ -33,7 +33,7 @@
 #define ACCEL_NPU_ADDRESS_MIN (1ULL << 21)
 #define ACCEL_NPU_ADDRESS_END (1ULL << 48)
 /* Bytes that one context may have mapped, and pieces that they may be in. */
-#define ACCEL_NPU_MAPPED_MAX (1ULL << 36)
+#define ACCEL_NPU_MAPPED_MAX (1ULL << 34)
 #define ACCEL_NPU_MAPPINGS_MAX 65536
 
 /* mmap offset and size of the context's doorbell. */
@@ -86,7 +86,8 @@ struct accel_npu_map {
  *
  * Errors: EINVAL misaligned, or @size 0; ERANGE as in MAP; ENOENT nothing is
  * mapped there; ENOSPC a page of 2 MiB must be split and there is no memory
- * for it: nothing is unmapped; ENOMEM likewise; EIO the device has failed.
+ * for it, or a mapping would become two and there are ACCEL_NPU_MAPPINGS_MAX:
+ * nothing is unmapped; ENOMEM likewise; EIO the device has failed.
  */
 struct accel_npu_unmap {
 	__u64 address;
@@ -141,8 +142,9 @@ struct accel_npu_job {
  *
  * Errors: EINVAL @count, @flags, @deadline_ms or a job; ENOENT no such
  * @timeline; EAGAIN less than @count of ACCEL_NPU_JOBS_MAX are left; EIO the
- * context is stopped, or the device has failed; ENOMEM. If @point cannot be
- * written (EFAULT) the jobs run all the same.
+ * context is stopped, or the device has failed; ENOMEM. An error may use up
+ * points of the timeline, which are then those of jobs that failed. If @point
+ * cannot be written (EFAULT) the jobs run all the same.
  */
 struct accel_npu_submit {
 	__u64 jobs;
