@@ -48,7 +48,7 @@
 //! 1. `Context::submitting`, the turn of those who submit to one context; `Context::space`, the
 //!    mappings and page tables of one context. Never both
 //! 2. `Card::control`: reset, queues that start and stop, TLB, scrubber. Waits for the card, never
-//!    longer than 300 ms
+//!    longer than half a second
 //! 3. `Card::events`; `Channel::ended`, the order in which the jobs of one queue are ended
 //! 4. `Channel::state`, ring and jobs of one queue. Nothing sleeps or allocates with it
 //! 5. the frames of the card's memory

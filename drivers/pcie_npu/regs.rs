@@ -179,9 +179,9 @@ const INVALIDATE_RANGE: u32 = 3;
 const QUEUE_DISABLED: u32 = 0;
 const QUEUE_HALTED: u32 = 3;
 
-/// How long is waited, in milliseconds. The manual promises half of it for the first and the last,
-/// and a tenth for the second.
-const STOP_MS: i64 = 100;
+/// How long is waited, in milliseconds. The manual promises a fifth of the first, a tenth of the
+/// second and half of the last; a reset is everybody's, and not to be had by a host that is busy.
+const STOP_MS: i64 = 250;
 const INVALIDATE_MS: i64 = 100;
 const RESET_MS: i64 = 200;
 /// For [`SCRUB_BYTES`].
