@@ -140,9 +140,21 @@ impl Card {
         catch_unwind(execute).unwrap_or(Err(Failure::Aborted))
     }
 
+    /// Whether this command is to hang. Then its queue does not stop.
+    fn hangs(&self, engine: Engine, turn: &Turn) -> bool {
+        let mut state = self.state.lock();
+        if turn.aborted() || !self.inject.hangs(engine) {
+            return false;
+        }
+        if let Some(queue) = state.queue_of(turn) {
+            queue.hung = true;
+        }
+        true
+    }
+
     /// Hangs or waits if that was injected.
     fn misbehave(&self, engine: Engine, turn: &Turn) -> Result<(), Failure> {
-        if self.inject.hangs(engine) {
+        if self.hangs(engine, turn) {
             log::info!("an engine hangs, as told");
             while !turn.revoked.load(std::sync::atomic::Ordering::Acquire) {
                 thread::sleep(TICK);

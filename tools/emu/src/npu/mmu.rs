@@ -260,6 +260,11 @@ impl Mmu {
         self.tlb.write().drop_entries(what);
     }
 
+    /// Returns when every access that is in flight has ended.
+    pub fn drain(&self) {
+        drop(self.tlb.write());
+    }
+
     /// What the tables say of an address of at most 48 bits.
     fn walk(&self, id: u16, address: u64) -> Result<(Entry, u64), Kind> {
         let root = self.root(usize::from(id));

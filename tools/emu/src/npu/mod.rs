@@ -428,7 +428,9 @@ impl Card {
             }
             Register::Queue(number, QueueRegister::Control) => {
                 if value & 1 == 0 {
-                    state.disable(number);
+                    if state.disable(number) {
+                        self.upkeep.notify_one();
+                    }
                 } else if let Some(why) = state.queues[number].enable(true) {
                     drop(state);
                     self.tell_halted(number, why);

@@ -215,8 +215,10 @@ pub struct Job {
 pub struct Queue {
     pub setup: Setup,
     pub state: State,
-    /// It was disabled and a worker has not yet let go.
+    /// It was disabled and something may still be accessed for it.
     pub stopping: bool,
+    /// What is executed for it hangs: it does not stop before a reset.
+    pub hung: bool,
     pub head: u32,
     pub refused: Option<Refused>,
     /// The doorbell was rung since the tail was read.
@@ -279,9 +281,10 @@ impl Queue {
         None
     }
 
-    /// Nobody executes anything for it any more.
+    /// There is no access for it any more. What a worker may still compute goes nowhere.
     pub fn stopped(&mut self) {
         self.state = State::Disabled;
+        self.taken = false;
         self.stopping = false;
         self.rung = false;
         self.job = None;

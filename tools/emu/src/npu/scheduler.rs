@@ -168,10 +168,32 @@ impl State {
         }
     }
 
-    /// Disables a queue.
-    pub fn disable(&mut self, queue: usize) {
+    /// Disables a queue. Returns whether it is stopping, and not yet stopped.
+    #[must_use]
+    pub fn disable(&mut self, queue: usize) -> bool {
         let _ = self.queues[queue].enable(false);
         self.ready.retain(|&other| other != queue);
+        self.queues[queue].stopping
+    }
+
+    /// Queues that stop as soon as no access for them is in flight, with what tells one start of
+    /// a queue from the next.
+    pub fn stopping(&self) -> Vec<(usize, Arc<AtomicBool>)> {
+        let queues = self.queues.iter().enumerate();
+        queues
+            .filter(|(_, queue)| queue.stopping && !queue.hung)
+            .map(|(number, queue)| (number, queue.abort.clone()))
+            .collect()
+    }
+
+    /// No access for these queues is in flight.
+    pub fn stopped(&mut self, queues: Vec<(usize, Arc<AtomicBool>)>) {
+        for (number, abort) in queues {
+            let queue = &mut self.queues[number];
+            if queue.stopping && !queue.hung && Arc::ptr_eq(&queue.abort, &abort) {
+                queue.stopped();
+            }
+        }
     }
 
     /// Whether an engine of this kind could do the next command of the queue.
@@ -181,7 +203,7 @@ impl State {
     }
 
     /// Gives a worker its next turn.
-    fn pick(&mut self, slot: usize) -> Option<Turn> {
+    pub fn pick(&mut self, slot: usize) -> Option<Turn> {
         if self.mode != Mode::Ready {
             return None;
         }
@@ -203,13 +225,14 @@ impl State {
         })
     }
 
-    /// The queue of a turn, unless there was a reset meanwhile.
+    /// The queue of a turn, unless there was a reset meanwhile, or another start of the queue.
     pub fn queue_of(&mut self, turn: &Turn) -> Option<&mut Queue> {
-        (turn.epoch == self.epoch).then(|| &mut self.queues[turn.queue])
+        let queue = &mut self.queues[turn.queue];
+        (turn.epoch == self.epoch && Arc::ptr_eq(&turn.abort, &queue.abort)).then_some(queue)
     }
 
     /// Takes a turn back.
-    fn settle(&mut self, slot: usize, turn: Turn, end: End) {
+    pub fn settle(&mut self, slot: usize, turn: Turn, end: End) {
         if let Some(since) = self.slots[slot].since.take() {
             if ENGINES[slot] == Engine::Compute {
                 self.busy += nanoseconds(since.elapsed());

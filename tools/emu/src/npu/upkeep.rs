@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What takes longer than a register access may: resets, and what is left of invalidations and
-//! scrubs. One thread does it, resets first.
+//! What takes longer than a register access may: resets, queues that stop, and what is left of
+//! invalidations and scrubs. One thread does it, in this order.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -226,6 +226,14 @@ impl Card {
         while !state.is_ending() {
             if let Mode::Resetting { .. } = state.mode {
                 self.go_on_resetting(&mut state);
+                continue;
+            }
+            let stopping = state.stopping();
+            if !stopping.is_empty() {
+                // Workers look whether to go on, too. But on a busy machine one that computes may
+                // have to wait long for a processor, and here nobody does.
+                MutexGuard::unlocked(&mut state, || self.mmu.drain());
+                state.stopped(stopping);
             } else if let Some(what) = state.upkeep.tlb.take() {
                 let epoch = state.epoch;
                 MutexGuard::unlocked(&mut state, || self.mmu.invalidate(what));

@@ -8,6 +8,7 @@
 use std::ops::Range;
 
 use super::Failure;
+use super::buffer::Buffer;
 use super::context::Context;
 use super::decode::Command;
 use super::product::{Factor, Matrix, Multiplier, begin, check_types, zero_points};
@@ -78,9 +79,9 @@ pub(super) fn conv2d(command: &Command, context: &Context<'_>) -> Result<(), Fai
 
 impl Convolution {
     fn run<F: Factor>(&self, command: &Command, context: &Context<'_>) -> Result<(), Failure> {
-        let a: Vec<F> = command.a()?.read(context)?;
-        let b: Vec<F> = command.b().ok_or(Failure::Operand)?.read(context)?;
-        let mut d: Vec<F::Result> = begin(command, context)?;
+        let a = command.a()?.read::<F>(context)?;
+        let b = command.b().ok_or(Failure::Operand)?.read::<F>(context)?;
+        let mut d = begin::<F::Result>(command, context)?;
         let (weights, finite) = self.transpose(&b, context)?;
         drop(b);
         // Products of matrices multiply the padding, too.
@@ -97,14 +98,18 @@ impl Convolution {
         &self,
         b: &[F],
         context: &Context<'_>,
-    ) -> Result<(Vec<F>, bool), Failure> {
+    ) -> Result<(Buffer<F>, bool), Failure> {
+        /// Weights that are moved between two looks at whether to give up.
+        const PART: usize = 1 << 11;
+
         let mut finite = true;
         let o = self.channels[1];
         let depth = b.len() / o;
-        let mut weights = vec![F::zeroed(); b.len()];
+        let mut weights = Buffer::zeroed(b.len(), context)?;
         for (k, row) in weights.chunks_exact_mut(o).enumerate() {
-            for (part, first) in row.chunks_mut(1 << 14).zip((0..).step_by(1 << 14)) {
-                context.spend(4 * part.len() as u64)?;
+            for (part, first) in row.chunks_mut(PART).zip((0..).step_by(PART)) {
+                // Often each is in another page.
+                context.spend(50 * part.len() as u64)?;
                 for (x, to) in part.iter_mut().enumerate() {
                     *to = b[(first + x) * depth + k];
                     finite &= to.finite();
@@ -207,6 +212,7 @@ impl Convolution {
                 }
                 context.spend(50 + 4 * count as u64)?;
                 for (i, y) in rows.clone().zip((top..).step_by(self.rows.dilation)) {
+                    context.spend(4)?;
                     for (j, x) in columns.clone().zip((left..).step_by(self.columns.dilation)) {
                         let pixel = (image * self.rows.input + y) * self.columns.input + x;
                         let a = &a[pixel * c..][..c];

@@ -12,7 +12,7 @@ pub(super) fn copy(command: &Command, context: &Context<'_>) -> Result<(), Failu
     fn run<T: Pod>(command: &Command, context: &Context<'_>) -> Result<(), Failure> {
         // All of it before the first write: the two may be the same memory, also by different
         // addresses.
-        let elements: Vec<T> = command.a()?.read(context)?;
+        let elements = command.a()?.read::<T>(context)?;
         command.d()?.write(&elements, context)
     }
 

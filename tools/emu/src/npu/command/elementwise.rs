@@ -6,6 +6,7 @@ use std::f64::consts::SQRT_2;
 use bytemuck::Pod;
 
 use super::Failure;
+use super::buffer::Buffer;
 use super::context::Context;
 use super::decode::Command;
 use super::tensor::{Operand, Type, bf16_from_f32};
@@ -63,9 +64,9 @@ pub(super) fn requantize(command: &Command, context: &Context<'_>) -> Result<(),
     let narrow = Narrow::new(command, 0, 0)?;
     command.check_sizes(0)?;
 
-    let input: Vec<i32> = a.read(context)?;
-    let bias: Vec<i32> = last_dimension(b, a, context)?;
-    let scales: Vec<i32> = c.read(context)?;
+    let input = a.read::<i32>(context)?;
+    let bias = last_dimension::<i32>(b, a, context)?;
+    let scales = c.read::<i32>(context)?;
     let (multipliers, shifts) = scales.split_at(a.shape()[3]);
     for (multipliers, shifts) in multipliers.chunks(PART).zip(shifts.chunks(PART)) {
         context.spend(PART as u64)?;
@@ -74,7 +75,7 @@ pub(super) fn requantize(command: &Command, context: &Context<'_>) -> Result<(),
         }
     }
 
-    let mut output = vec![0_i8; input.len()];
+    let mut output = Buffer::<i8>::zeroed(input.len(), context)?;
     each_row(&mut output, a, context, 2, |row, first, part| {
         let channels = part.len();
         let input = &input[row * a.shape()[3] + first..][..channels];
@@ -136,9 +137,9 @@ fn activate_with(
     ) -> Result<(), Failure> {
         let (d, a) = (command.d()?, command.a()?);
         let scale = f64::from(command.float(1));
-        let input: Vec<f32> = a.read(context)?;
-        let bias: Vec<f32> = last_dimension(command.b(), a, context)?;
-        let mut output = vec![T::zeroed(); input.len()];
+        let input = a.read::<f32>(context)?;
+        let bias = last_dimension::<f32>(command.b(), a, context)?;
+        let mut output = Buffer::<T>::zeroed(input.len(), context)?;
         each_row(&mut output, a, context, 30, |row, first, part| {
             let input = &input[row * a.shape()[3] + first..];
             let bias = &bias[first..];
@@ -196,8 +197,8 @@ fn combine<T: Pod>(
     context: &Context<'_>,
     f: impl Fn(T, T) -> T,
 ) -> Result<(), Failure> {
-    let mut output: Vec<T> = command.a()?.read(context)?;
-    let other: Vec<T> = command.b().ok_or(Failure::Operand)?.read(context)?;
+    let mut output = command.a()?.read::<T>(context)?;
+    let other = command.b().ok_or(Failure::Operand)?.read::<T>(context)?;
     for (to, from) in output.chunks_mut(PART).zip(other.chunks(PART)) {
         context.spend(2 * PART as u64)?;
         for (to, from) in to.iter_mut().zip(from) {
@@ -212,10 +213,10 @@ fn last_dimension<T: Pod>(
     operand: Option<&Operand>,
     of: &Operand,
     context: &Context<'_>,
-) -> Result<Vec<T>, Failure> {
+) -> Result<Buffer<T>, Failure> {
     match operand {
         Some(operand) => operand.read(context),
-        None => Ok(vec![T::zeroed(); of.shape()[3]]),
+        None => Buffer::zeroed(of.shape()[3], context),
     }
 }
 

@@ -32,10 +32,10 @@ fn run<F: Factor>(
     zeros: [i32; 2],
     context: &Context<'_>,
 ) -> Result<(), Failure> {
-    let a: Vec<F> = command.a()?.read(context)?;
+    let a = command.a()?.read::<F>(context)?;
     let operand = command.b().ok_or(Failure::Operand)?;
-    let b: Vec<F> = operand.read(context)?;
-    let mut d: Vec<F::Result> = begin(command, context)?;
+    let b = operand.read::<F>(context)?;
+    let mut d = begin::<F::Result>(command, context)?;
     let [_, _, k, n] = operand.shape();
     let m = command.a()?.shape()[2];
 

@@ -8,6 +8,7 @@
 //! parameters that do not go together; sizes; the accesses. This room reaches memory through
 //! [`Memory`] only.
 
+mod buffer;
 mod context;
 mod conv2d;
 mod copy;

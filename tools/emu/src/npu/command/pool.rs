@@ -4,6 +4,7 @@
 use bytemuck::Pod;
 
 use super::Failure;
+use super::buffer::Buffer;
 use super::context::Context;
 use super::decode::Command;
 use super::tensor::Type;
@@ -109,9 +110,9 @@ fn run<T: Element>(
     /// Channels that are computed at a time.
     const BLOCK: usize = 1024;
 
-    let a: Vec<T> = command.a()?.read(context)?;
+    let a = command.a()?.read::<T>(context)?;
     let operand = command.d()?;
-    let mut d = vec![T::zeroed(); operand.elements()];
+    let mut d = Buffer::<T>::zeroed(operand.elements(), context)?;
     let [_, height, width, channels] = operand.shape();
     let mut sums = [T::Sum::default(); BLOCK];
     for (index, d) in d.chunks_exact_mut(channels).enumerate() {

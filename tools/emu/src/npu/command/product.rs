@@ -13,6 +13,7 @@ use std::ops::Range;
 use bytemuck::Pod;
 
 use super::Failure;
+use super::buffer::Buffer;
 use super::context::Context;
 use super::decode::Command;
 use super::tensor::{Bf16, Type, bf16_to_f32};
@@ -336,10 +337,13 @@ pub(super) fn zero_points(command: &Command) -> Result<[i32; 2], Failure> {
 }
 
 /// What D begins with: its elements, if the command adds to them, else zeros.
-pub(super) fn begin<T: Pod>(command: &Command, context: &Context<'_>) -> Result<Vec<T>, Failure> {
+pub(super) fn begin<T: Pod>(
+    command: &Command,
+    context: &Context<'_>,
+) -> Result<Buffer<T>, Failure> {
     let d = command.d()?;
     match command.accumulate() {
         true => d.read(context),
-        false => Ok(vec![T::zeroed(); d.elements()]),
+        false => Buffer::zeroed(d.elements(), context),
     }
 }

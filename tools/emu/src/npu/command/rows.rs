@@ -4,6 +4,7 @@
 use bytemuck::Pod;
 
 use super::Failure;
+use super::buffer::Buffer;
 use super::context::Context;
 use super::decode::Command;
 use super::tensor::Type;
@@ -57,8 +58,8 @@ fn softmax_of<T: Pod>(
         context: &Context<'_>,
     ) -> Result<(), Failure> {
         let (d, a) = (command.d()?, command.a()?);
-        let input: Vec<T> = a.read(context)?;
-        let mut output = vec![U::zeroed(); input.len()];
+        let input = a.read::<T>(context)?;
+        let mut output = Buffer::<U>::zeroed(input.len(), context)?;
         let length = a.shape()[3];
         for (output, input) in output
             .chunks_exact_mut(length)
@@ -122,9 +123,9 @@ fn argmax_of<T: Pod>(
     context: &Context<'_>,
 ) -> Result<(), Failure> {
     let a = command.a()?;
-    let input: Vec<T> = a.read(context)?;
-    let mut output = Vec::with_capacity(command.d()?.elements());
-    for row in input.chunks_exact(a.shape()[3]) {
+    let input = a.read::<T>(context)?;
+    let mut output = Buffer::zeroed(command.d()?.elements(), context)?;
+    for (to, row) in output.iter_mut().zip(input.chunks_exact(a.shape()[3])) {
         let (mut best, mut greatest) = (0, row[0]);
         for (first, part) in (0..).step_by(PART).zip(row.chunks(PART)) {
             context.spend(5 + 2 * part.len() as u64)?;
@@ -135,7 +136,7 @@ fn argmax_of<T: Pod>(
             }
         }
         // An operand has at most 2^26 elements.
-        output.push(best as i32);
+        *to = best as i32;
     }
     command.d()?.write(&output, context)
 }

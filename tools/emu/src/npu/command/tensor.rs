@@ -5,6 +5,7 @@
 use bytemuck::Pod;
 
 use super::Failure;
+use super::buffer::Buffer;
 use super::context::Context;
 
 // Memory is little-endian, and elements are read in place.
@@ -130,9 +131,9 @@ impl Operand {
     }
 
     /// All elements in the order of indices; sizes were checked. `T` has the size of an element.
-    pub(super) fn read<T: Pod>(&self, context: &Context<'_>) -> Result<Vec<T>, Failure> {
+    pub(super) fn read<T: Pod>(&self, context: &Context<'_>) -> Result<Buffer<T>, Failure> {
         let size = size_of::<T>();
-        let mut dense = vec![T::zeroed(); self.elements()];
+        let mut dense = Buffer::zeroed(self.elements(), context)?;
         let mut axes = self.axes();
         axes.retain(|axis| axis.stride != 0);
         axes.sort_by_key(|axis| axis.stride);

@@ -275,6 +275,77 @@ fn stopping_gives_the_command_up() {
 }
 
 #[test]
+fn stopping_gives_the_largest_command_up() {
+    let rig = Rig::new();
+    rig.address_space(1);
+    // MATMUL of F32 that adds: 2^26 products of one by one, all at one place.
+    let mut product = nop();
+    (product[0], product[2]) = (0x10, 1);
+    for operand in 0..3 {
+        let at = 64 + 48 * operand;
+        product[at + 8] = 5;
+        for (dim, value) in [1 << 26, 1, 1, 1u32].into_iter().enumerate() {
+            product[at + 16 + 4 * dim..][..4].copy_from_slice(&value.to_le_bytes());
+        }
+    }
+    let list = rig.list(&[product; 100]);
+    // The machine may be busy, but not always.
+    let best = (0..4).map(|_| {
+        rig.bus.put(rig.tail(0), &[0; 4]);
+        rig.start(0, 4);
+        rig.enqueue(0, 1, INTERRUPT, list, 100, 0);
+        rig.doorbell(0);
+        // It has gathered operands by then.
+        thread::sleep(Duration::from_millis(700));
+        let began = Instant::now();
+        rig.stop(0);
+        began.elapsed()
+    });
+    let best = best.min().expect("there are rounds");
+    assert!(best < Duration::from_millis(50), "{best:?}");
+    assert_eq!((rig.head(0), rig.completed(0, 0).phase), (0, 0));
+    rig.works();
+}
+
+#[test]
+fn stopping_needs_no_engine() {
+    let rig = Rig::new();
+    rig.address_space(1);
+    rig.start(0, 4);
+    let list = rig.list(&[nop()]);
+    rig.enqueue(0, 1, 0, list, 1, 0);
+    // As if an engine had begun and then not been given a processor.
+    let mut state = rig.npu.0.state.lock();
+    state.ring(0);
+    let mut turn = state.pick(0).expect("there is work");
+    drop(state);
+    rig.stop(0);
+
+    // What it does later changes nothing, neither of the stopped queue nor of the next start.
+    for again in [false, true] {
+        if again {
+            rig.bus.put(rig.tail(0), &[0; 4]);
+            rig.start(0, 4);
+            rig.ok("stall 100");
+            rig.submit(0, &[nop()]);
+            rig.wait_begun();
+        }
+        let status = rig.status(0);
+        rig.bus.did();
+        rig.npu.0.step(command::Engine::Compute, &mut turn);
+        assert_eq!((rig.status(0), rig.head(0)), (status, 0));
+        assert_eq!(rig.bus.did(), []);
+    }
+    // It had seen that there is no more.
+    turn.rung = false;
+    rig.npu.0.state.lock().settle(0, turn, scheduler::End::Over);
+    assert_ne!(rig.status(0), IDLE);
+    rig.wait_head(0, 1);
+    rig.wait_status(0, IDLE);
+    rig.works();
+}
+
+#[test]
 fn stopping_at_any_moment() {
     let rig = Rig::new();
     rig.address_space(1);

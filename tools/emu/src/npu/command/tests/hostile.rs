@@ -4,6 +4,7 @@
 use std::cell::Cell;
 use std::time::Duration;
 
+use super::super::buffer::spare;
 use super::refused::{of, right, zeros};
 use super::*;
 
@@ -201,6 +202,72 @@ fn commands_are_given_up() {
     }
 }
 
+/// Commands that hold as much as a command may, each operand made of one element. With how many
+/// buffers, and after how many looks they have them all and work.
+fn largest() -> [(Spec, usize, u32); 4] {
+    let most = 1 << 26;
+    let op = |kind, dims| {
+        Some(Op {
+            strides: [0; 4],
+            ..Op::dense(0, kind, dims)
+        })
+    };
+    let spec = |opcode, flags, d, a, b| Spec {
+        flags,
+        d,
+        a,
+        b,
+        ..of(opcode)
+    };
+    let (many, row) = (op(F32, [most, 1, 1, 1]), op(F32, [1, 1, 1, most]));
+    let tall = op(F32, [1, most, 1, 1]);
+    [
+        (spec(0x01, 0, row, row, None), 1, 1_500),
+        (spec(0x21, 0, row, row, None), 2, 3_000),
+        (spec(0x10, 1, many, many, many), 3, 8_000),
+        (spec(0x11, 1, row, tall, many), 4, 20_000),
+    ]
+}
+
+#[test]
+fn giving_up_frees_nothing() {
+    for (spec, buffers, looks) in largest() {
+        let kept = spare();
+        let (looked, gave_up) = (Cell::new(0), Cell::new(Duration::ZERO));
+        let aborted = || {
+            looked.set(looked.get() + 1);
+            gave_up.set(busy());
+            looked.get() > looks
+        };
+        let result = execute(&spec.bytes(), &Endless, &aborted);
+        let took = busy() - gave_up.get();
+        assert_eq!(result, Err(Failure::Aborted), "{spec:?}");
+        // To give back to the system what they hold takes several times as long.
+        assert!(took < Duration::from_millis(5), "{took:?} {spec:?}");
+        assert!(spare().is_superset(&kept), "{spec:?}");
+        assert_eq!(spare().len(), buffers, "{spec:?}");
+    }
+    // Whatever comes, there are no more, and they are all there.
+    let kept = spare();
+    for spec in right() {
+        assert_eq!(spec.run(&zeros()), Ok(()), "{spec:?}");
+    }
+    let mut nowhere = of(0x10);
+    nowhere.b.as_mut().unwrap().address = 0;
+    assert!(nowhere.run(&zeros()).is_err());
+    assert_eq!(spare(), kept);
+}
+
+#[test]
+fn windows_of_padding_only_are_work() {
+    let op = |kind, height| Some(Op::dense(0, kind, [1, height, 1, 1]));
+    let mut spec = of(0x11);
+    (spec.d, spec.a, spec.b) = (op(I32, 64), op(I8, 1 << 26), op(I8, 1 << 26));
+    spec.p[4] = pair([0, 1]);
+    let (_, result) = hurry(&spec.bytes(), Duration::from_secs(1));
+    assert_eq!(result, Err(Failure::Aborted));
+}
+
 /// A number of any magnitude below 2^`bits`.
 fn magnitude(next: &mut impl FnMut() -> u64, bits: u64) -> u32 {
     let shift = next() % (bits + 1);
@@ -240,6 +307,10 @@ fn any_command(seed: u64) -> [u8; SIZE] {
             set(&mut spec.d, [n, h, w, o]);
             set(&mut spec.a, [n, w, h, c]);
             set(&mut spec.b, [o, kh, kw, c / group]);
+            for p in &mut spec.p[2..4] {
+                *p = pair([magnitude(next, 3).max(1), magnitude(next, 3).max(1)]);
+            }
+            spec.p[4] = pair([magnitude(next, 8), magnitude(next, 8)]);
             spec.p[5] = group;
         }
         0x20 => {
