@@ -5,6 +5,8 @@
 //! Read it from the end: the module makes devices, each is registered, and the core calls what the
 //! driver offers. There is no clean-up, because there is nothing to clean up by hand.
 
+#![deny(unsafe_code)]
+
 use kernel::{
     device::{
         Bound,

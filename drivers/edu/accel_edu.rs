@@ -10,6 +10,8 @@
 //!
 //! Reference: the specification in QEMU's documentation, "EDU device".
 
+#![deny(unsafe_code)]
+
 mod engine;
 mod regs;
 

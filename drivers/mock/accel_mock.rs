@@ -3,6 +3,8 @@
 //! An accelerator without hardware, for tests: arrays, mappings, jobs and an alarm, as many devices
 //! as the parameter asks for. The driver to read first is `samples/accel_null.rs`.
 
+#![deny(unsafe_code)]
+
 use accel::{
     Call,
     Job,

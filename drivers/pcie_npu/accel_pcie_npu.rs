@@ -57,6 +57,8 @@
 //! which nothing needs that goes on with the queue. What may be the last reference to a buffer is
 //! dropped with none of them.
 
+#![deny(unsafe_code)]
+
 mod channel;
 mod context;
 mod device;

@@ -120,8 +120,9 @@ struct Control {
 }
 
 /// A card.
-#[pin_data(PinnedDrop)]
+#[pin_data]
 pub(crate) struct Card<'bound> {
+    /// Dropped first: the card writes to what follows.
     pub(crate) regs: Registers<'bound>,
     window: Window<'bound>,
     pub(crate) caps: Caps,
@@ -726,14 +727,6 @@ impl<'bound> Card<'bound> {
             channel.conclude(Cause::Reset);
             channel.give_up();
         }
-    }
-}
-
-#[pinned_drop]
-impl PinnedDrop for Card<'_> {
-    fn drop(self: Pin<&mut Self>) {
-        // Contexts are closed. The event ring goes, and the card may be made a bus master again.
-        self.regs.set_event_ring(0, 0);
     }
 }
 

@@ -228,9 +228,16 @@ pub(crate) enum Health {
     Bad,
 }
 
-/// The registers of one card.
+/// The registers of one card. Without them it writes no events.
 pub(crate) struct Registers<'bound> {
     bar: pci::Bar<'bound, SIZE>,
+}
+
+impl Drop for Registers<'_> {
+    fn drop(&mut self) {
+        // The event ring is about to go, and the card may be made a bus master again.
+        self.set_event_ring(0, 0);
+    }
 }
 
 impl<'bound> Registers<'bound> {

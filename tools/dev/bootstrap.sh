@@ -21,7 +21,7 @@ newer_packages=qemu-system-x86
 recipe="3 $suite $packages $newer_packages"
 
 # What a first run needs; measured, rounded up.
-need_mb=6000
+need_mb=7000
 fetch_mb=750
 fetch_minutes=4
 

@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <limits.h>
 #include <setjmp.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 
 static struct accel_target target;
@@ -717,4 +718,45 @@ bool accel_call_wait(struct accel_call *call, unsigned int ms)
 void accel_call_join(struct accel_call *call)
 {
 	pthread_join(call->thread, NULL);
+}
+
+int accel_send_fd(int socket, int fd)
+{
+	char data = 'x', control[CMSG_SPACE(sizeof(int))] = {};
+	struct iovec iov = { &data, 1 };
+	struct msghdr message = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control,
+		.msg_controllen = sizeof(control),
+	};
+	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+
+	header->cmsg_level = SOL_SOCKET;
+	header->cmsg_type = SCM_RIGHTS;
+	header->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(header), &fd, sizeof(int));
+	return sendmsg(socket, &message, 0) == 1 ? 0 : -errno;
+}
+
+int accel_receive_fd(int socket)
+{
+	char data, control[CMSG_SPACE(sizeof(int))] = {};
+	struct iovec iov = { &data, 1 };
+	struct msghdr message = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control,
+		.msg_controllen = sizeof(control),
+	};
+	struct cmsghdr *header;
+	int fd;
+
+	if (recvmsg(socket, &message, 0) != 1)
+		return -errno;
+	header = CMSG_FIRSTHDR(&message);
+	if (!header || header->cmsg_type != SCM_RIGHTS)
+		return -EINVAL;
+	memcpy(&fd, CMSG_DATA(header), sizeof(int));
+	return fd;
 }

@@ -168,4 +168,8 @@ int accel_call_start(struct accel_call *call, int fd, unsigned long cmd,
 bool accel_call_wait(struct accel_call *call, unsigned int ms);
 void accel_call_join(struct accel_call *call);
 
+/* Pass a file on through a socket, and take it: a file, or a negative errno. */
+int accel_send_fd(int socket, int fd);
+int accel_receive_fd(int socket);
+
 #endif /* ACCEL_TEST_H */

@@ -404,47 +404,6 @@ TEST_F(lifecycle, open_races)
 	}
 }
 
-static int send_fd(int socket, int fd)
-{
-	char data = 'x', control[CMSG_SPACE(sizeof(int))] = {};
-	struct iovec iov = { &data, 1 };
-	struct msghdr message = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = control,
-		.msg_controllen = sizeof(control),
-	};
-	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-
-	header->cmsg_level = SOL_SOCKET;
-	header->cmsg_type = SCM_RIGHTS;
-	header->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(header), &fd, sizeof(int));
-	return sendmsg(socket, &message, 0) == 1 ? 0 : -errno;
-}
-
-static int receive_fd(int socket)
-{
-	char data, control[CMSG_SPACE(sizeof(int))] = {};
-	struct iovec iov = { &data, 1 };
-	struct msghdr message = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = control,
-		.msg_controllen = sizeof(control),
-	};
-	struct cmsghdr *header;
-	int fd;
-
-	if (recvmsg(socket, &message, 0) != 1)
-		return -errno;
-	header = CMSG_FIRSTHDR(&message);
-	if (!header || header->cmsg_type != SCM_RIGHTS)
-		return -EINVAL;
-	memcpy(&fd, CMSG_DATA(header), sizeof(int));
-	return fd;
-}
-
 /* A file that was passed on is the receiver's; its handles go with it. */
 TEST_F(lifecycle, passed_on)
 {
@@ -466,7 +425,7 @@ TEST_F(lifecycle, passed_on)
 	if (!pid) {
 		close(fd);
 		munmap(map, 8192);
-		fd = receive_fd(sockets[1]);
+		fd = accel_receive_fd(sockets[1]);
 		if (fd < 0)
 			_exit(1);
 		map = accel_buffer_map(fd, buffer, 8192,
@@ -492,7 +451,7 @@ TEST_F(lifecycle, passed_on)
 		}
 		_exit(5);
 	}
-	ASSERT_EQ(0, send_fd(sockets[0], fd));
+	ASSERT_EQ(0, accel_send_fd(sockets[0], fd));
 	EXPECT_EQ(1, read(sockets[0], &status, 1));
 	EXPECT_EQ(100, map[4097]);
 	munmap(map, 8192);
@@ -511,10 +470,10 @@ TEST_F(lifecycle, passed_to_nobody)
 	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM, 0, sockets));
 	fd = accel_open(O_RDWR | O_CLOEXEC);
 	ASSERT_LE(0, fd);
-	ASSERT_EQ(0, send_fd(sockets[0], fd));
+	ASSERT_EQ(0, accel_send_fd(sockets[0], fd));
 	close(fd);
 	ASSERT_EQ(0, accel_remove());
-	fd = receive_fd(sockets[1]);
+	fd = accel_receive_fd(sockets[1]);
 	ASSERT_LE(0, fd);
 	EXPECT_EQ(POLLHUP, polled(fd) & POLLHUP);
 	close(fd);

@@ -288,47 +288,6 @@ TEST_F(npu_stress, forked)
 	munmap(map, 4096);
 }
 
-static int send_fd(int socket, int fd)
-{
-	char data = 'x', control[CMSG_SPACE(sizeof(int))] = {};
-	struct iovec iov = { &data, 1 };
-	struct msghdr message = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = control,
-		.msg_controllen = sizeof(control),
-	};
-	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-
-	header->cmsg_level = SOL_SOCKET;
-	header->cmsg_type = SCM_RIGHTS;
-	header->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(header), &fd, sizeof(int));
-	return sendmsg(socket, &message, 0) == 1 ? 0 : -errno;
-}
-
-static int receive_fd(int socket)
-{
-	char data, control[CMSG_SPACE(sizeof(int))] = {};
-	struct iovec iov = { &data, 1 };
-	struct msghdr message = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = control,
-		.msg_controllen = sizeof(control),
-	};
-	struct cmsghdr *header;
-	int fd;
-
-	if (recvmsg(socket, &message, 0) != 1)
-		return -errno;
-	header = CMSG_FIRSTHDR(&message);
-	if (!header || header->cmsg_type != SCM_RIGHTS)
-		return -EINVAL;
-	memcpy(&fd, CMSG_DATA(header), sizeof(int));
-	return fd;
-}
-
 /* A file that was sent to another process is a context there. */
 TEST_F(npu_stress, passed_on)
 {
@@ -341,7 +300,7 @@ TEST_F(npu_stress, passed_on)
 	pid = fork();
 	ASSERT_LE(0, pid);
 	if (!pid) {
-		struct npu got = { .fd = receive_fd(sockets[1]) };
+		struct npu got = { .fd = accel_receive_fd(sockets[1]) };
 		uint32_t buffer;
 
 		/* The sender's list is mapped there still; it needs its own. */
@@ -361,7 +320,7 @@ TEST_F(npu_stress, passed_on)
 	ASSERT_EQ(0, npu_open(&npu));
 	map = npu_memory(&npu, 4096, DATA, NPU_RW);
 	ASSERT_TRUE(map != NULL);
-	ASSERT_EQ(0, send_fd(sockets[0], npu.fd));
+	ASSERT_EQ(0, accel_send_fd(sockets[0], npu.fd));
 	npu_close(&npu);
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));
 	EXPECT_EQ(0, status) TH_LOG("%#x", status);
