@@ -129,7 +129,7 @@ impl Npu {
         }
     }
 
-    /// Submits `count` jobs, the command `index` each, and waits for the last.
+    /// Submits `jobs` at once and waits for the last; 0 when all that worked.
     #[inline(always)]
     fn run(&self, jobs: &[accel_npu_job], submit: &mut accel_npu_submit) -> i32 {
         let fd = self.compute.as_fd();
