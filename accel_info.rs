@@ -165,6 +165,9 @@ fn state(device: &Device) -> uapi::accel_info_state {
         flags: 0,
         since_ns: since_ns as u64,
         registered_ns: device.registered_ns() as u64,
+        cause: uapi::ACCEL_CAUSE_NONE,
+        reserved: 0,
+        resets: 0,
     }
 }
 

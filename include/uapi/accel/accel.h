@@ -4,7 +4,7 @@
  *
  * Two character devices a device: accel/accelN computes, accel/accel_controlN
  * is monitored. Everything here works on the compute node; the control node
- * takes ACCEL_IOCTL_INFO and nothing else.
+ * takes ACCEL_IOCTL_INFO, ACCEL_IOCTL_EVENTS, read and poll, and nothing else.
  *
  * Rules for every structure:
  *  - it may grow at its end. The size in the ioctl number is its version: a
@@ -17,6 +17,16 @@
  * Errors that every call may give: ENODEV the device is gone (for ever: close
  * the file), EFAULT a pointer cannot be read or written, ENOTTY the ioctl does
  * not exist here. Others are listed with each call.
+ *
+ * Errors of the calls that need the hardware, which are the driver's ioctls,
+ * mmap of the driver's offsets, and open of the compute node: EIO the device
+ * needs a reset or is broken (enum accel_state), ESTALE the file's context has
+ * lost what it had on the device (close the file and open it again). While the
+ * device is being reset open is EAGAIN, the others wait for the end of it
+ * (EINTR, or restarted, by a signal). A device that is asleep is woken.
+ *
+ * Errors of the calls that make something: ENOSPC the limit of the file or the
+ * device, EDQUOT that of the user (enum accel_limit).
  */
 #ifndef _UAPI_ACCEL_ACCEL_H
 #define _UAPI_ACCEL_ACCEL_H
@@ -37,6 +47,7 @@
 #define ACCEL_NR_TIMELINE_DESTROY 0x05
 #define ACCEL_NR_TIMELINE_WAIT 0x06
 #define ACCEL_NR_TIMELINE_EVENTFD 0x07
+#define ACCEL_NR_EVENTS 0x08
 
 /**
  * enum accel_info_query - what ACCEL_IOCTL_INFO can be asked
@@ -47,6 +58,11 @@
  * @ACCEL_INFO_MEMORY: struct accel_info_memory; @index counts the memories,
  *	0 is the host memory of buffers, the rest the device's own
  * @ACCEL_INFO_OPENS: struct accel_info_opens
+ * @ACCEL_INFO_RESETS: struct accel_info_resets; @index counts the causes for
+ *	which there may be a reset, from 0
+ * @ACCEL_INFO_CLIENTS: struct accel_info_client; @index counts the compute
+ *	files that are open, in no particular order, from 0
+ * @ACCEL_INFO_LIMITS: struct accel_info_limit; @index is enum accel_limit
  */
 enum accel_info_query {
 	ACCEL_INFO_QUERIES = 0,
@@ -54,6 +70,9 @@ enum accel_info_query {
 	ACCEL_INFO_STATE = 2,
 	ACCEL_INFO_MEMORY = 3,
 	ACCEL_INFO_OPENS = 4,
+	ACCEL_INFO_RESETS = 5,
+	ACCEL_INFO_CLIENTS = 6,
+	ACCEL_INFO_LIMITS = 7,
 };
 
 /**
@@ -174,9 +193,11 @@ struct accel_info_identity {
  * enum accel_state - what the device can do now
  * @ACCEL_STATE_OPERATIONAL: compute
  * @ACCEL_STATE_RESETTING: nothing, for a moment
- * @ACCEL_STATE_NEEDS_RESET: nothing until it is reset
+ * @ACCEL_STATE_NEEDS_RESET: nothing until root resets it
  * @ACCEL_STATE_MALFUNCTION: nothing, a reset did not help
- * @ACCEL_STATE_SUSPENDED: asleep
+ * @ACCEL_STATE_SUSPENDED: asleep; woken by the first call that needs it, or with
+ *	the system
+ * @ACCEL_STATE_UNPLUGGED: gone; only events say so, every call is ENODEV
  */
 enum accel_state {
 	ACCEL_STATE_OPERATIONAL = 0,
@@ -184,6 +205,33 @@ enum accel_state {
 	ACCEL_STATE_NEEDS_RESET = 2,
 	ACCEL_STATE_MALFUNCTION = 3,
 	ACCEL_STATE_SUSPENDED = 4,
+	ACCEL_STATE_UNPLUGGED = 5,
+};
+
+/**
+ * enum accel_cause - why the state changed, or why the device was reset
+ * @ACCEL_CAUSE_NONE: it has been so since registration
+ * @ACCEL_CAUSE_USER: root asked for it, through the attribute reset
+ * @ACCEL_CAUSE_DRIVER: the driver found an error, or its end
+ * @ACCEL_CAUSE_DEADLINE: a job lost its deadline and could not be stopped
+ * @ACCEL_CAUSE_WATCHDOG: the device did not pass the driver's regular check
+ * @ACCEL_CAUSE_BUS: the bus reported an error (PCI: AER, DPC)
+ * @ACCEL_CAUSE_RESUME: it lost its state while it was asleep
+ * @ACCEL_CAUSE_SYSTEM: the system slept, woke or went down
+ * @ACCEL_CAUSE_IDLE: nobody needed it, or somebody does again
+ * @ACCEL_CAUSE_UNPLUG: its driver was unbound, or the device was taken away
+ */
+enum accel_cause {
+	ACCEL_CAUSE_NONE = 0,
+	ACCEL_CAUSE_USER = 1,
+	ACCEL_CAUSE_DRIVER = 2,
+	ACCEL_CAUSE_DEADLINE = 3,
+	ACCEL_CAUSE_WATCHDOG = 4,
+	ACCEL_CAUSE_BUS = 5,
+	ACCEL_CAUSE_RESUME = 6,
+	ACCEL_CAUSE_SYSTEM = 7,
+	ACCEL_CAUSE_IDLE = 8,
+	ACCEL_CAUSE_UNPLUG = 9,
 };
 
 /**
@@ -192,12 +240,112 @@ enum accel_state {
  * @flags: 0
  * @since_ns: CLOCK_MONOTONIC when it came into @state
  * @registered_ns: CLOCK_MONOTONIC when the driver registered it
+ * @cause: enum accel_cause, why it came into @state
+ * @reserved: 0
+ * @resets: resets since registration, whether or not they helped
  */
 struct accel_info_state {
 	__u32 state;
 	__u32 flags;
 	__u64 since_ns;
 	__u64 registered_ns;
+	__u32 cause;
+	__u32 reserved;
+	__u64 resets;
+};
+
+/**
+ * struct accel_info_resets - resets for one cause, since registration
+ * @cause: enum accel_cause
+ * @flags: 0
+ * @count: resets, whether or not they helped
+ * @failed: those that did not help
+ * @last_ns: CLOCK_MONOTONIC when the last one began; 0 when @count is
+ */
+struct accel_info_resets {
+	__u32 cause;
+	__u32 flags;
+	__u64 count;
+	__u64 failed;
+	__u64 last_ns;
+};
+
+/* accel_info_client.flags */
+#define ACCEL_CLIENT_VISIBLE (1U << 0) /* all below is valid */
+
+/**
+ * struct accel_info_client - who has a compute file open
+ * @flags: ACCEL_CLIENT_*
+ * @pid: process that opened it, in the PID namespace of the caller; 0 when that
+ *	does not see the process. The file may have been passed on since
+ * @uid: effective user id of the one who opened it, in the user namespace of
+ *	the caller
+ * @lost: 1 when the context was lost in a reset (ESTALE)
+ * @opened_ns: CLOCK_MONOTONIC when it was opened
+ * @buffers: buffers that it has
+ * @buffer_bytes: bytes of them
+ * @name: of the process when it opened the file (comm), ends with NUL
+ *
+ * Told to who has CAP_SYS_ADMIN and to who has the same effective user id; to
+ * others all is 0.
+ */
+struct accel_info_client {
+	__u32 flags;
+	__u32 pid;
+	__u32 uid;
+	__u32 lost;
+	__u64 opened_ns;
+	__u64 buffers;
+	__u64 buffer_bytes;
+	char name[16];
+};
+
+/**
+ * enum accel_limit - what there are limits on
+ * @ACCEL_LIMIT_FILES: open files of both nodes
+ * @ACCEL_LIMIT_CONTEXTS: open compute files. Over the limit of the device open
+ *	is EBUSY
+ * @ACCEL_LIMIT_BUFFERS: buffers that have a handle
+ * @ACCEL_LIMIT_MAPPINGS: areas of memory that a file is mapped to
+ * @ACCEL_LIMIT_TIMELINES: timelines that have a handle
+ * @ACCEL_LIMIT_JOBS: jobs that have not ended. Over a limit a submission is
+ *	EAGAIN
+ * @ACCEL_LIMIT_EVENTS: events that were not read. Over the limit of the file
+ *	the oldest are lost, which ACCEL_EVENT_LOST tells
+ */
+enum accel_limit {
+	ACCEL_LIMIT_FILES = 0,
+	ACCEL_LIMIT_CONTEXTS = 1,
+	ACCEL_LIMIT_BUFFERS = 2,
+	ACCEL_LIMIT_MAPPINGS = 3,
+	ACCEL_LIMIT_TIMELINES = 4,
+	ACCEL_LIMIT_JOBS = 5,
+	ACCEL_LIMIT_EVENTS = 6,
+};
+
+/**
+ * struct accel_info_limit - limits on one thing, and how far they are used
+ * @limit: enum accel_limit
+ * @flags: 0
+ * @file_max: most in one file
+ * @user_max: most of one user (the effective user id of who opened the file) on
+ *	this device; root sets it in the attribute limits/...
+ * @device_max: most on this device
+ * @file_used: in this file
+ * @user_used: of the user who opened this file
+ * @device_used: on this device
+ *
+ * ~0 is no limit.
+ */
+struct accel_info_limit {
+	__u32 limit;
+	__u32 flags;
+	__u32 file_max;
+	__u32 user_max;
+	__u32 device_max;
+	__u32 file_used;
+	__u32 user_used;
+	__u32 device_used;
 };
 
 /**
@@ -377,6 +525,131 @@ struct accel_timeline_eventfd {
 /* Eventfds that wait on the timelines of one file. */
 #define ACCEL_EVENTFDS_MAX 1024
 
+/**
+ * enum accel_event_type - what can be told
+ * @ACCEL_EVENT_LOST: struct accel_event_lost; always told
+ * @ACCEL_EVENT_STATE: struct accel_event_state
+ * @ACCEL_EVENT_CONTEXT_LOST: struct accel_event_context_lost; compute files only
+ * @ACCEL_EVENT_FAULT: struct accel_event_fault; compute files only
+ */
+enum accel_event_type {
+	ACCEL_EVENT_LOST = 0,
+	ACCEL_EVENT_STATE = 1,
+	ACCEL_EVENT_CONTEXT_LOST = 2,
+	ACCEL_EVENT_FAULT = 3,
+};
+
+/**
+ * struct accel_events - argument of ACCEL_IOCTL_EVENTS
+ * @types: in, events that the file wants from now on: bit 1 << enum
+ *	accel_event_type; out, those that it wanted before
+ * @flags: in, 0
+ * @reserved: 0
+ *
+ * A file gets no events before this call. One that asks for
+ * ACCEL_EVENT_STATE and did not before is told the present state as its first
+ * event, and one that asks for ACCEL_EVENT_CONTEXT_LOST and has lost its
+ * context already is told that. With @types 0 what was not read is forgotten.
+ *
+ * read() gives whole events, as many as there is room for, and waits for one
+ * when there is none. Errors of read(): EINVAL the file wants no events, or
+ * there is no room for the next one; EAGAIN there is none and the file is
+ * O_NONBLOCK; EINTR, or restarted, by a signal; ENODEV the device is gone and
+ * all was read. poll() says POLLIN while there are events. Whoever shares the
+ * file shares its events: each is read once.
+ *
+ * Errors: EINVAL @flags, @reserved, types that do not exist or that this node
+ * does not have; ENOMEM.
+ */
+struct accel_events {
+	__u64 types;
+	__u32 flags;
+	__u32 reserved;
+};
+
+/* Events of one file that were not read. */
+#define ACCEL_EVENTS_MAX 256
+
+/**
+ * struct accel_event - how every event begins
+ * @type: enum accel_event_type
+ * @size: bytes of the event, this included; a multiple of 8. Events may grow at
+ *	their end: who reads goes on @size bytes later
+ * @sequence: counts the events of this file, from 1; those that were lost are
+ *	counted too
+ * @time_ns: CLOCK_MONOTONIC when it happened
+ */
+struct accel_event {
+	__u32 type;
+	__u32 size;
+	__u64 sequence;
+	__u64 time_ns;
+};
+
+/**
+ * struct accel_event_lost - events before this one were lost
+ * @header: @sequence is that of the last one that was lost, @time_ns its time
+ * @count: how many
+ */
+struct accel_event_lost {
+	struct accel_event header;
+	__u64 count;
+};
+
+/**
+ * struct accel_event_state - the state changed
+ * @header: how every event begins
+ * @state: enum accel_state, the new one
+ * @previous: enum accel_state
+ * @cause: enum accel_cause
+ * @reserved: 0
+ * @resets: resets since registration
+ */
+struct accel_event_state {
+	struct accel_event header;
+	__u32 state;
+	__u32 previous;
+	__u32 cause;
+	__u32 reserved;
+	__u64 resets;
+};
+
+/**
+ * struct accel_event_context_lost - what this file had on the device is lost
+ * @header: how every event begins
+ * @cause: enum accel_cause of the reset
+ * @reserved: 0
+ */
+struct accel_event_context_lost {
+	struct accel_event header;
+	__u32 cause;
+	__u32 reserved;
+};
+
+/* accel_event_fault.access */
+#define ACCEL_FAULT_READ 0
+#define ACCEL_FAULT_WRITE 1
+
+/**
+ * struct accel_event_fault - the device accessed what it may not, for this file
+ * @header: how every event begins
+ * @address: in the context's address space
+ * @access: ACCEL_FAULT_*
+ * @code: the driver's number of what was wrong
+ * @point: of the job on its timeline
+ * @timeline: handle of that, 0 if it was destroyed
+ * @reserved: 0
+ */
+struct accel_event_fault {
+	struct accel_event header;
+	__u64 address;
+	__u32 access;
+	__u32 code;
+	__u64 point;
+	__u32 timeline;
+	__u32 reserved;
+};
+
 /*
  * mmap offsets from 0 to below ACCEL_MMAP_BUFFERS are the driver's, from there
  * to 2^44 those of buffers.
@@ -403,5 +676,7 @@ struct accel_timeline_eventfd {
 #define ACCEL_IOCTL_TIMELINE_EVENTFD                      \
 	_IOW(ACCEL_IOCTL_TYPE, ACCEL_NR_TIMELINE_EVENTFD, \
 	     struct accel_timeline_eventfd)
+#define ACCEL_IOCTL_EVENTS \
+	_IOWR(ACCEL_IOCTL_TYPE, ACCEL_NR_EVENTS, struct accel_events)
 
 #endif /* _UAPI_ACCEL_ACCEL_H */

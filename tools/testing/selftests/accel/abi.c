@@ -60,7 +60,10 @@ static const struct field fields[] = {
 	F(accel_info_state, flags, 4, 4),
 	F(accel_info_state, since_ns, 8, 8),
 	F(accel_info_state, registered_ns, 16, 8),
-	END(accel_info_state, 24),
+	F(accel_info_state, cause, 24, 4),
+	F(accel_info_state, reserved, 28, 4),
+	F(accel_info_state, resets, 32, 8),
+	END(accel_info_state, 40),
 
 	F(accel_info_memory, kind, 0, 4),
 	F(accel_info_memory, flags, 4, 4),
@@ -108,6 +111,70 @@ static const struct field fields[] = {
 	F(accel_timeline_eventfd, eventfd, 16, 4),
 	F(accel_timeline_eventfd, reserved, 20, 4),
 	END(accel_timeline_eventfd, 24),
+
+	F(accel_info_resets, cause, 0, 4),
+	F(accel_info_resets, flags, 4, 4),
+	F(accel_info_resets, count, 8, 8),
+	F(accel_info_resets, failed, 16, 8),
+	F(accel_info_resets, last_ns, 24, 8),
+	END(accel_info_resets, 32),
+
+	F(accel_info_client, flags, 0, 4),
+	F(accel_info_client, pid, 4, 4),
+	F(accel_info_client, uid, 8, 4),
+	F(accel_info_client, lost, 12, 4),
+	F(accel_info_client, opened_ns, 16, 8),
+	F(accel_info_client, buffers, 24, 8),
+	F(accel_info_client, buffer_bytes, 32, 8),
+	F(accel_info_client, name, 40, 16),
+	END(accel_info_client, 56),
+
+	F(accel_info_limit, limit, 0, 4),
+	F(accel_info_limit, flags, 4, 4),
+	F(accel_info_limit, file_max, 8, 4),
+	F(accel_info_limit, user_max, 12, 4),
+	F(accel_info_limit, device_max, 16, 4),
+	F(accel_info_limit, file_used, 20, 4),
+	F(accel_info_limit, user_used, 24, 4),
+	F(accel_info_limit, device_used, 28, 4),
+	END(accel_info_limit, 32),
+
+	F(accel_events, types, 0, 8),
+	F(accel_events, flags, 8, 4),
+	F(accel_events, reserved, 12, 4),
+	END(accel_events, 16),
+
+	F(accel_event, type, 0, 4),
+	F(accel_event, size, 4, 4),
+	F(accel_event, sequence, 8, 8),
+	F(accel_event, time_ns, 16, 8),
+	END(accel_event, 24),
+
+	F(accel_event_lost, header, 0, 24),
+	F(accel_event_lost, count, 24, 8),
+	END(accel_event_lost, 32),
+
+	F(accel_event_state, header, 0, 24),
+	F(accel_event_state, state, 24, 4),
+	F(accel_event_state, previous, 28, 4),
+	F(accel_event_state, cause, 32, 4),
+	F(accel_event_state, reserved, 36, 4),
+	F(accel_event_state, resets, 40, 8),
+	END(accel_event_state, 48),
+
+	F(accel_event_context_lost, header, 0, 24),
+	F(accel_event_context_lost, cause, 24, 4),
+	F(accel_event_context_lost, reserved, 28, 4),
+	END(accel_event_context_lost, 32),
+
+	F(accel_event_fault, header, 0, 24),
+	F(accel_event_fault, address, 24, 8),
+	F(accel_event_fault, access, 32, 4),
+	F(accel_event_fault, code, 36, 4),
+	F(accel_event_fault, point, 40, 8),
+	F(accel_event_fault, timeline, 48, 4),
+	F(accel_event_fault, reserved, 52, 4),
+	END(accel_event_fault, 56),
 
 	F(accel_edu_factorial, numbers, 0, 8),
 	F(accel_edu_factorial, count, 8, 4),
@@ -240,6 +307,7 @@ static const struct number numbers[] = {
 	N(ACCEL_IOCTL_TIMELINE_DESTROY, 0x4008c105),
 	N(ACCEL_IOCTL_TIMELINE_WAIT, 0xc028c106),
 	N(ACCEL_IOCTL_TIMELINE_EVENTFD, 0x4018c107),
+	N(ACCEL_IOCTL_EVENTS, 0xc010c108),
 	N(ACCEL_EDU_IOCTL_FACTORIAL, 0xc028c140),
 	N(ACCEL_EDU_IOCTL_COPY, 0xc030c141),
 	N(ACCEL_MOCK_IOCTL_ADD, 0xc010c140),
@@ -260,6 +328,40 @@ static const struct number numbers[] = {
 	N(ACCEL_INFO_STATE, 2),
 	N(ACCEL_INFO_MEMORY, 3),
 	N(ACCEL_INFO_OPENS, 4),
+	N(ACCEL_INFO_RESETS, 5),
+	N(ACCEL_INFO_CLIENTS, 6),
+	N(ACCEL_INFO_LIMITS, 7),
+	N(ACCEL_STATE_OPERATIONAL, 0),
+	N(ACCEL_STATE_RESETTING, 1),
+	N(ACCEL_STATE_NEEDS_RESET, 2),
+	N(ACCEL_STATE_MALFUNCTION, 3),
+	N(ACCEL_STATE_SUSPENDED, 4),
+	N(ACCEL_STATE_UNPLUGGED, 5),
+	N(ACCEL_CAUSE_NONE, 0),
+	N(ACCEL_CAUSE_USER, 1),
+	N(ACCEL_CAUSE_DRIVER, 2),
+	N(ACCEL_CAUSE_DEADLINE, 3),
+	N(ACCEL_CAUSE_WATCHDOG, 4),
+	N(ACCEL_CAUSE_BUS, 5),
+	N(ACCEL_CAUSE_RESUME, 6),
+	N(ACCEL_CAUSE_SYSTEM, 7),
+	N(ACCEL_CAUSE_IDLE, 8),
+	N(ACCEL_CAUSE_UNPLUG, 9),
+	N(ACCEL_CLIENT_VISIBLE, 1),
+	N(ACCEL_LIMIT_FILES, 0),
+	N(ACCEL_LIMIT_CONTEXTS, 1),
+	N(ACCEL_LIMIT_BUFFERS, 2),
+	N(ACCEL_LIMIT_MAPPINGS, 3),
+	N(ACCEL_LIMIT_TIMELINES, 4),
+	N(ACCEL_LIMIT_JOBS, 5),
+	N(ACCEL_LIMIT_EVENTS, 6),
+	N(ACCEL_EVENT_LOST, 0),
+	N(ACCEL_EVENT_STATE, 1),
+	N(ACCEL_EVENT_CONTEXT_LOST, 2),
+	N(ACCEL_EVENT_FAULT, 3),
+	N(ACCEL_EVENTS_MAX, 256),
+	N(ACCEL_FAULT_READ, 0),
+	N(ACCEL_FAULT_WRITE, 1),
 	N(ACCEL_BUFFER_SIZE_MAX, 4294967296),
 	N(ACCEL_HANDLES_MAX, 65536),
 	N(ACCEL_EVENTFDS_MAX, 1024),
@@ -326,7 +428,7 @@ static const struct number numbers[] = {
 SAME_EVERYWHERE(accel_info, 24);
 SAME_EVERYWHERE(accel_info_queries, 48);
 SAME_EVERYWHERE(accel_info_identity, 192);
-SAME_EVERYWHERE(accel_info_state, 24);
+SAME_EVERYWHERE(accel_info_state, 40);
 SAME_EVERYWHERE(accel_info_memory, 24);
 SAME_EVERYWHERE(accel_info_opens, 24);
 SAME_EVERYWHERE(accel_buffer_create, 16);
@@ -335,6 +437,15 @@ SAME_EVERYWHERE(accel_handle, 8);
 SAME_EVERYWHERE(accel_timeline_create, 8);
 SAME_EVERYWHERE(accel_timeline_wait, 40);
 SAME_EVERYWHERE(accel_timeline_eventfd, 24);
+SAME_EVERYWHERE(accel_info_resets, 32);
+SAME_EVERYWHERE(accel_info_client, 56);
+SAME_EVERYWHERE(accel_info_limit, 32);
+SAME_EVERYWHERE(accel_events, 16);
+SAME_EVERYWHERE(accel_event, 24);
+SAME_EVERYWHERE(accel_event_lost, 32);
+SAME_EVERYWHERE(accel_event_state, 48);
+SAME_EVERYWHERE(accel_event_context_lost, 32);
+SAME_EVERYWHERE(accel_event_fault, 56);
 SAME_EVERYWHERE(accel_edu_factorial, 40);
 SAME_EVERYWHERE(accel_edu_copy, 48);
 SAME_EVERYWHERE(accel_mock_add, 16);
@@ -368,6 +479,15 @@ KEEP(accel_handle);
 KEEP(accel_timeline_create);
 KEEP(accel_timeline_wait);
 KEEP(accel_timeline_eventfd);
+KEEP(accel_info_resets);
+KEEP(accel_info_client);
+KEEP(accel_info_limit);
+KEEP(accel_events);
+KEEP(accel_event);
+KEEP(accel_event_lost);
+KEEP(accel_event_state);
+KEEP(accel_event_context_lost);
+KEEP(accel_event_fault);
 KEEP(accel_edu_factorial);
 KEEP(accel_edu_copy);
 KEEP(accel_mock_add);
