@@ -339,14 +339,16 @@ call() {
 }
 
 # A checkout that has built nothing yet begins with what another has built of other
-# people's crates. Its own it builds itself: cargo knows them by their path.
+# people's crates. Its own it builds itself: cargo would take the other's for them if
+# these were built later than this checkout's files were written.
 borrow_target() {
 	[ ! -d "$target" ] || return 0
 	for other in "$cache/work"/*/target/release; do
 		[ -d "$other" ] || continue
 		borrowed=$work/target.$$
 		mkdir "$borrowed"
-		if cp -a "$other" "$borrowed" && mv -T "$borrowed" "$target" 2>/dev/null; then
+		if cp -a "$other" "$borrowed" &&
+			rm -rf "$borrowed"/release/.fingerprint/*accel* && mv -T "$borrowed" "$target" 2>/dev/null; then
 			return 0
 		fi
 		rm -rf "$borrowed"
