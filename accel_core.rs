@@ -24,6 +24,7 @@
 //! | `accel_job.rs` | timelines: everything that completes later |
 //! | `accel_mm.rs` | buffers and their mappings |
 //! | `accel_queue.rs` | work for one engine, fair between files |
+//! | `accel_sysfs.rs` | attributes in sysfs |
 //! | `bindings/` | C interfaces and the boundary to drivers; the only room with `unsafe` |
 //!
 //! # Lock order
@@ -60,6 +61,8 @@ mod minor;
 mod mm;
 #[path = "accel_queue.rs"]
 mod queue;
+#[path = "accel_sysfs.rs"]
+mod sysfs;
 
 use kernel::prelude::*;
 

@@ -26,6 +26,7 @@ use crate::{
         File,
         Node, //
     },
+    sysfs::Common, //
 };
 use kernel::{
     device,
@@ -60,6 +61,7 @@ pub(crate) struct Registry {
     /// How many published devices are on a parent, by its address.
     on_parent: RBTree<usize, u32>,
     numbers: Arc<Numbers>,
+    attributes: Common,
     /// Unmounted last.
     _fs: FileSystem,
 }
@@ -83,6 +85,7 @@ impl Registered {
             devices,
             on_parent: RBTree::new(),
             numbers: Arc::new(Numbers::new(CLASS, LIMIT)?, GFP_KERNEL)?,
+            attributes: Common::new()?,
             _fs: fs,
         });
         Ok(Self { _global: global })
@@ -141,7 +144,7 @@ fn key(parent: &device::Device) -> usize {
 pub(crate) fn publish(device: &Arc<Device>) -> Result<Nodes> {
     let index = device.number_taken().0;
     let first_on_parent = RBTreeNodeReservation::new(GFP_KERNEL)?;
-    let numbers = {
+    let (numbers, attributes) = {
         let mut registry = REGISTRY.lock();
         let registry = registry.as_mut().ok_or(ENODEV)?;
         let parent = key(device.parent());
@@ -155,12 +158,18 @@ pub(crate) fn publish(device: &Arc<Device>) -> Result<Nodes> {
                     .insert(first_on_parent.into_node(parent, 1)),
             ),
         }
-        registry.numbers.clone()
+        (registry.numbers.clone(), registry.attributes.clone())
     };
     let add = |node: Node, name: &str| {
         let name = CString::try_from_fmt(fmt!("{}{}", name, device.number()))?;
 
-        numbers.add(device.parent(), node, index as u32, &name)
+        numbers.add(
+            device,
+            node,
+            index as u32,
+            &name,
+            attributes.of(device, node)?,
+        )
     };
 
     Ok(Nodes {

@@ -479,6 +479,52 @@ void accel_dma_unmap(struct device *dev, dma_addr_t address, size_t size)
 			     DMA_ATTR_REQUIRE_COHERENT | DMA_ATTR_NO_WARN);
 }
 
+/* Attributes */
+
+/**
+ * accel_attribute_init() - describe a file in sysfs
+ * @attr: zeroed
+ * @name: kept
+ * @mode: its permissions
+ * @show: answers who may read
+ * @store: answers who may write
+ *
+ * Return: what a group of attributes has a pointer to.
+ */
+struct attribute *accel_attribute_init(
+	struct device_attribute *attr, const char *name, umode_t mode,
+	ssize_t (*show)(struct device *dev, struct device_attribute *attr,
+			char *buf),
+	ssize_t (*store)(struct device *dev, struct device_attribute *attr,
+			 const char *buf, size_t count))
+{
+	sysfs_attr_init(&attr->attr);
+	attr->attr.name = name;
+	attr->attr.mode = mode;
+	if (mode & 0444)
+		attr->show = show;
+	if (mode & 0222)
+		attr->store = store;
+	return &attr->attr;
+}
+
+/**
+ * accel_group_init() - describe some files in sysfs
+ * @group: zeroed
+ * @name: of their directory, or NULL
+ * @attrs: ends with NULL, kept
+ * @visible: the mode of one for a device, 0 if that has none
+ */
+void accel_group_init(struct attribute_group *group, const char *name,
+		      struct attribute **attrs,
+		      umode_t (*visible)(struct kobject *kobj,
+					 struct attribute *attr, int index))
+{
+	group->name = name;
+	group->attrs = attrs;
+	group->is_visible = visible;
+}
+
 /* The parent device */
 
 struct pci_dev *accel_to_pci(struct device *dev)

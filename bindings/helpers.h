@@ -7,6 +7,7 @@
 #ifndef _ACCEL_HELPERS_H
 #define _ACCEL_HELPERS_H
 
+#include <linux/device.h>
 #include <linux/eventfd.h>
 #include <linux/fs.h>
 #include <linux/hrtimer.h>
@@ -105,6 +106,17 @@ void accel_dma_wmb(void);
 int accel_dma_map(struct device *dev, struct page *page, size_t size,
 		  dma_addr_t *address);
 void accel_dma_unmap(struct device *dev, dma_addr_t address, size_t size);
+
+struct attribute *accel_attribute_init(
+	struct device_attribute *attr, const char *name, umode_t mode,
+	ssize_t (*show)(struct device *dev, struct device_attribute *attr,
+			char *buf),
+	ssize_t (*store)(struct device *dev, struct device_attribute *attr,
+			 const char *buf, size_t count));
+void accel_group_init(struct attribute_group *group, const char *name,
+		      struct attribute **attrs,
+		      umode_t (*visible)(struct kobject *kobj,
+					 struct attribute *attr, int index));
 
 struct pci_dev *accel_to_pci(struct device *dev);
 int accel_bar_pfn(struct device *dev, unsigned int bar, u64 offset, u64 size,

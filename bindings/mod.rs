@@ -12,6 +12,7 @@
 //! | `ops.rs` | the `repr(C)` table between core and driver, and its typed Rust side |
 //! | `ioctl.rs` | argument and array descriptors, and the driver's typed ioctl table |
 //! | `registration.rs` | a registration that the parent's unbinding ends |
+//! | `attributes.rs` | files in sysfs |
 //! | `alarm.rs` | a call of the driver at a time |
 //! | `dma.rs` | memory for DMA |
 //! | `dma_map.rs` | buffers that a device reaches by DMA |
@@ -25,6 +26,7 @@
 //! | `user.rs` | copying to and from user space |
 
 pub(crate) mod alarm;
+pub(crate) mod attributes;
 pub(crate) mod dma;
 pub(crate) mod dma_map;
 pub mod errno;

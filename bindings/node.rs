@@ -7,6 +7,7 @@
 //! pin the core's module only: a driver can go while its files are open.
 
 use super::{
+    attributes::Group,
     raw,
     vma,
     wait::{
@@ -15,6 +16,7 @@ use super::{
     }, //
 };
 use crate::{
+    device::Device,
     file::{
         File,
         Node, //
@@ -25,7 +27,6 @@ use crate::{
 use core::ptr::NonNull;
 use kernel::{
     bindings,
-    device,
     error::{
         from_err_ptr,
         from_result,
@@ -175,28 +176,43 @@ impl Numbers {
         }
     }
 
-    /// Makes a node called `name` below `parent`.
+    /// Makes a node of `device` called `name`, with these attributes.
     pub(crate) fn add(
         &self,
-        parent: &device::Device,
+        device: &Arc<Device>,
         node: Node,
         index: u32,
         name: &CStr,
+        groups: KVec<Arc<Group>>,
     ) -> Result<ClassDevice> {
-        // SAFETY: The class is valid, the parent too; the format takes one string.
+        let mut list = KVec::with_capacity(groups.len() + 1, GFP_KERNEL)?;
+
+        for group in &groups {
+            list.push(group.raw(), GFP_KERNEL)?;
+        }
+        list.push(core::ptr::null(), GFP_KERNEL)?;
+        // SAFETY: The class is valid, the parent too; the list ends with NULL, and its groups and
+        // the data are there for as long as the class device is registered; the format takes one
+        // string.
         let dev = from_err_ptr(unsafe {
-            bindings::device_create(
+            bindings::device_create_with_groups(
                 self.class,
-                super::parent::raw(parent),
+                super::parent::raw(device.parent()),
                 self.devt(node, index),
-                core::ptr::null_mut(),
+                Arc::as_ptr(device).cast_mut().cast(),
+                list.as_mut_ptr(),
                 c"%s".as_char_ptr(),
                 name.as_char_ptr(),
             )
         })?;
 
-        // INVARIANT: The device was just registered.
-        Ok(ClassDevice(NonNull::new(dev).ok_or(ENOMEM)?))
+        // INVARIANT: The device was just registered, with these.
+        Ok(ClassDevice {
+            dev: NonNull::new(dev).ok_or(ENOMEM)?,
+            _list: list,
+            _groups: groups,
+            _device: device.clone(),
+        })
     }
 }
 
@@ -217,12 +233,18 @@ impl Drop for Numbers {
     }
 }
 
-/// A registered class device with its node in `/dev`; both go with this.
+/// A registered class device with its node in `/dev` and its attributes; all go with this.
 ///
 /// # Invariants
 ///
-/// The device is registered, and this value owns the reference that goes with that.
-pub(crate) struct ClassDevice(NonNull<bindings::device>);
+/// The device is registered, with the groups of `_list`, which are those of `_groups`, and `_device`
+/// as its data; this value owns the reference that goes with that.
+pub(crate) struct ClassDevice {
+    dev: NonNull<bindings::device>,
+    _list: KVec<*const bindings::attribute_group>,
+    _groups: KVec<Arc<Group>>,
+    _device: Arc<Device>,
+}
 
 // SAFETY: Devices belong to no thread.
 unsafe impl Send for ClassDevice {}
@@ -231,8 +253,9 @@ unsafe impl Sync for ClassDevice {}
 
 impl Drop for ClassDevice {
     fn drop(&mut self) {
+        // Waits for those who read or write an attribute.
         // SAFETY: By the type invariant.
-        unsafe { bindings::device_unregister(self.0.as_ptr()) };
+        unsafe { bindings::device_unregister(self.dev.as_ptr()) };
     }
 }
 

@@ -55,8 +55,9 @@ impl Kind {
     pub(crate) const POLL: Self = Self(4);
     pub(crate) const FDINFO: Self = Self(5);
     pub(crate) const COMMON: Self = Self(6);
+    pub(crate) const ATTRIBUTE: Self = Self(7);
     /// The driver's ioctls follow, each a kind of its own.
-    const DRIVER: u32 = 7;
+    const DRIVER: u32 = 8;
 
     /// The driver's ioctl at `index` of its table.
     #[inline]
@@ -379,6 +380,7 @@ impl<'a> Closing<'a> {
             c"poll",
             c"fdinfo",
             c"common ioctl",
+            c"attribute",
         ];
         // SAFETY: The one who closes is the one who drains, so `driver` is still unchanged.
         let driver = unsafe { (*self.slot.driver.get()).as_ref() };

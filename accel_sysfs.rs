@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Attributes: what `/sys/class/accel/accelN/` tells of a device.
+//!
+//! They belong to the class device of the compute node, are there before its uevent is sent, and go
+//! with it. The control node's has those of them that say who the device is, by which rules of udev
+//! may choose.
+//!
+//! Reading goes through the gate: unregister removes the attributes, which waits for who is in one,
+//! after it has closed the gate. So nothing in here may wait for unregister, nor for anything that
+//! does. Nothing wakes the hardware.
+//!
+//! `Documentation/ABI/testing/sysfs-class-accel` describes each.
+
+use crate::{
+    bindings::{
+        attributes::Group,
+        errno::ENODATA,
+        slot::Kind, //
+    },
+    device::Device,
+    file::Node, //
+};
+use core::fmt::Write;
+use kernel::{
+    ffi::c_char,
+    prelude::*,
+    str::{
+        CString,
+        Formatter, //
+    },
+    sync::Arc, //
+};
+
+/// Everybody may read.
+const READ: u16 = 0o444;
+
+/// What `enum accel_state` is called.
+const STATES: [&str; 6] = [
+    "operational",
+    "resetting",
+    "needs_reset",
+    "malfunction",
+    "suspended",
+    "unplugged",
+];
+/// What `enum accel_class` is called.
+const CLASSES: [&str; 6] = ["other", "npu", "dsp", "fpga", "crypto", "virtual"];
+/// What `enum accel_function` is called.
+const FUNCTIONS: [&str; 3] = ["pf", "vf", "partition"];
+
+/// An attribute that every device has.
+pub(crate) struct Attribute {
+    name: &'static str,
+    mode: u16,
+    show: fn(&Device, &mut Formatter<'_>) -> Result,
+    exists: fn(&Device) -> bool,
+}
+
+impl Attribute {
+    const fn read(name: &'static str, show: fn(&Device, &mut Formatter<'_>) -> Result) -> Self {
+        Self {
+            name,
+            mode: READ,
+            show,
+            exists: |_| true,
+        }
+    }
+
+    const fn if_there(self, exists: fn(&Device) -> bool) -> Self {
+        Self { exists, ..self }
+    }
+}
+
+/// What a file in sysfs stands for.
+pub(crate) enum What {
+    Common(&'static Attribute),
+}
+
+/// Who the device is. Constant.
+static IDENTITY: [Attribute; 9] = [
+    // Not "driver": there the driver core has links, and programs read it as one.
+    Attribute::read("driver_name", |device, to| {
+        text(to, &device.identity().driver)
+    }),
+    Attribute::read("uapi_name", |device, to| {
+        text(to, &device.identity().uapi_name)
+    }),
+    Attribute::read("uapi_version", |device, to| {
+        let identity = device.identity();
+
+        put(to, fmt!("{}.{}", identity.uapi_major, identity.uapi_minor))
+    }),
+    Attribute::read("device_class", |device, to| {
+        word(to, &CLASSES, device.identity().device_class)
+    }),
+    Attribute::read("function", |device, to| {
+        word(to, &FUNCTIONS, device.identity().function)
+    }),
+    Attribute::read("function_index", |device, to| {
+        put(to, fmt!("{}", device.identity().function_index))
+    }),
+    Attribute::read("max_contexts", |device, to| {
+        put(to, fmt!("{}", device.identity().max_contexts))
+    }),
+    Attribute::read("max_address_spaces", |device, to| {
+        put(to, fmt!("{}", device.identity().max_address_spaces))
+    }),
+    Attribute::read("interrupts", |device, to| {
+        put(to, fmt!("{}", device.interrupts()))
+    }),
+];
+
+/// How it is.
+static STATE: [Attribute; 1] = [Attribute::read("state", |device, to| {
+    word(to, &STATES, device.state().0 as u32)
+})];
+
+/// The directory `opens`.
+static OPENS: [Attribute; 4] = [
+    Attribute::read("compute_now", |device, to| {
+        put(to, fmt!("{}", device.opens(Node::Compute).now()))
+    }),
+    Attribute::read("compute_total", |device, to| {
+        put(to, fmt!("{}", device.opens(Node::Compute).total()))
+    }),
+    Attribute::read("control_now", |device, to| {
+        put(to, fmt!("{}", device.opens(Node::Control).now()))
+    }),
+    Attribute::read("control_total", |device, to| {
+        put(to, fmt!("{}", device.opens(Node::Control).total()))
+    }),
+];
+
+/// The directory `memory`.
+static MEMORY: [Attribute; 2] = [
+    Attribute::read("host_used_bytes", |device, to| {
+        put(to, fmt!("{}", device.host().bytes()))
+    }),
+    Attribute::read("device_total_bytes", |device, to| {
+        put(to, fmt!("{}", device.memory().ok_or(ENODATA)?))
+    })
+    .if_there(|device| device.memory().is_some()),
+];
+
+/// The groups that are the same for all devices.
+#[derive(Clone)]
+pub(crate) struct Common {
+    identity: Arc<Group>,
+    rest: [Arc<Group>; 3],
+}
+
+impl Common {
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self {
+            identity: group(None, &IDENTITY)?,
+            rest: [
+                group(None, &STATE)?,
+                group(Some(c"opens"), &OPENS)?,
+                group(Some(c"memory"), &MEMORY)?,
+            ],
+        })
+    }
+
+    /// Those of `node` of `device`.
+    pub(crate) fn of(&self, _device: &Device, node: Node) -> Result<KVec<Arc<Group>>> {
+        let mut groups = KVec::new();
+
+        groups.push(self.identity.clone(), GFP_KERNEL)?;
+        if node == Node::Compute {
+            for group in &self.rest {
+                groups.push(group.clone(), GFP_KERNEL)?;
+            }
+        }
+        Ok(groups)
+    }
+}
+
+fn group(name: Option<&'static CStr>, attributes: &'static [Attribute]) -> Result<Arc<Group>> {
+    let files = attributes.iter().map(|attribute| {
+        let name = CString::try_from_fmt(fmt!("{}", attribute.name));
+
+        (name, attribute.mode, What::Common(attribute))
+    });
+
+    Ok(Arc::new(Group::new(name, files)?, GFP_KERNEL)?)
+}
+
+/// Whether `device` has `what`.
+pub(crate) fn exists(device: &Device, what: &What) -> bool {
+    match what {
+        What::Common(attribute) => (attribute.exists)(device),
+    }
+}
+
+/// Writes a value, and a newline.
+///
+/// # Errors
+///
+/// `ENODEV` when the device is going; those of the attribute.
+pub(crate) fn show(device: &Device, what: &What, to: &mut Formatter<'_>) -> Result {
+    let _guard = device.slot().enter(Kind::ATTRIBUTE)?;
+
+    match what {
+        What::Common(attribute) => (attribute.show)(device, to)?,
+    }
+    put(to, fmt!("\n"))
+}
+
+/// Takes a value, which ends with the text or a newline.
+pub(crate) fn store(_device: &Device, _what: &What, _text: &[u8]) -> Result {
+    Err(EINVAL)
+}
+
+fn put(to: &mut Formatter<'_>, arguments: core::fmt::Arguments<'_>) -> Result {
+    Ok(to.write_fmt(arguments)?)
+}
+
+/// A name that ends with NUL.
+fn text(to: &mut Formatter<'_>, name: &[c_char]) -> Result {
+    let name = CStr::from_bytes_until_nul(name.as_bytes()).map_err(|_| EINVAL)?;
+
+    put(to, fmt!("{}", name.to_str().map_err(|_| EINVAL)?))
+}
+
+/// What a number of the uAPI is called.
+fn word(to: &mut Formatter<'_>, words: &[&str], number: u32) -> Result {
+    put(to, fmt!("{}", words.get(number as usize).ok_or(ENODATA)?))
+}
