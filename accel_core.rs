@@ -24,6 +24,7 @@
 //! | `accel_job.rs` | timelines: everything that completes later |
 //! | `accel_mm.rs` | buffers and their mappings |
 //! | `accel_queue.rs` | work for one engine, fair between files |
+//! | `accel_debugfs.rs` | what root sees in debugfs |
 //! | `accel_sysfs.rs` | attributes in sysfs |
 //! | `bindings/` | C interfaces and the boundary to drivers; the only room with `unsafe` |
 //!
@@ -43,6 +44,8 @@
 // Names in the tree are those that files of this subsystem have in the kernel's.
 #[path = "bindings/mod.rs"]
 mod bindings;
+#[path = "accel_debugfs.rs"]
+mod debugfs;
 #[path = "accel_device.rs"]
 mod device;
 #[path = "accel_file.rs"]

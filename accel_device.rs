@@ -199,6 +199,7 @@ pub(crate) struct Device {
     host: Arc<HostUsage>,
     ioctls: KVec<Layout>,
     opens: [Opens; 2],
+    clients: Atomic<u64>,
     inode: Inode,
     #[pin]
     slot: Slot,
@@ -251,6 +252,7 @@ impl Device {
                 host: Arc::new(HostUsage::new(), GFP_KERNEL)?,
                 ioctls,
                 opens: [Opens::new(), Opens::new()],
+                clients: Atomic::new(0),
                 inode: Inode::new()?,
                 slot <- slot,
                 files <- new_mutex!(KVVec::new(), "accel_files"),
@@ -372,6 +374,16 @@ impl Device {
             device: self.clone(),
             node,
         })
+    }
+
+    /// A number for a file, from 1.
+    pub(crate) fn next_client(&self) -> u64 {
+        self.clients.fetch_add(1, Relaxed) + 1
+    }
+
+    /// Calls `f` with each file that is open, until it fails. Nobody opens or closes one meanwhile.
+    pub(crate) fn try_for_each_file(&self, f: impl FnMut(&Arc<File>) -> Result) -> Result {
+        self.files.lock().iter().try_for_each(f)
     }
 
     /// Adds a file that has been opened.

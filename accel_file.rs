@@ -118,6 +118,8 @@ impl Objects {
 #[pin_data]
 pub(crate) struct File {
     opened: Opened,
+    /// What debugfs knows it by.
+    client: u64,
     context: ContextSlot,
     position: Atomic<usize>,
     watch: Arc<Watch>,
@@ -140,9 +142,11 @@ impl File {
         let guard = device.slot().enter(Kind::OPEN)?;
         let opened = device.count_open(node)?;
         let watch = Arc::pin_init(Watch::new(), GFP_KERNEL_ACCOUNT)?;
+        let client = device.next_client();
         let file = Arc::pin_init(
             pin_init!(Self {
                 opened,
+                client,
                 context: ContextSlot::empty(),
                 position: Atomic::new(0),
                 watch,
@@ -190,6 +194,11 @@ impl File {
     #[inline]
     pub(crate) fn node(&self) -> Node {
         self.opened.node()
+    }
+
+    /// A number that no other file of the device has had.
+    pub(crate) fn client(&self) -> u64 {
+        self.client
     }
 
     #[inline]
@@ -275,6 +284,28 @@ impl File {
         } else {
             self.buffer_count.fetch_sub(1, Relaxed);
             self.buffer_bytes.fetch_sub(buffer.size(), Relaxed);
+        }
+    }
+
+    /// How many buffers there are, and their bytes.
+    pub(crate) fn buffers(&self) -> (u64, u64) {
+        (
+            self.buffer_count.load(Relaxed),
+            self.buffer_bytes.load(Relaxed),
+        )
+    }
+
+    /// How many timelines there are.
+    pub(crate) fn timelines(&self) -> usize {
+        self.existing()
+            .map_or(0, |objects| objects.timelines.count())
+    }
+
+    /// Calls `f` with each handle of a buffer and what it names, until it fails.
+    pub(crate) fn try_for_each_buffer(&self, f: impl FnMut(u32, &Buffer) -> Result) -> Result {
+        match self.existing() {
+            Some(objects) => objects.buffers.try_for_each(f),
+            None => Ok(()),
         }
     }
 
@@ -375,12 +406,10 @@ impl File {
         seq_print!(seq, "accel-driver:\t{}\n", driver.to_str().unwrap_or(""));
         seq_print!(seq, "accel-number:\t{}\n", identity.number);
         if self.node() == Node::Compute {
-            seq_print!(seq, "accel-buffers:\t{}\n", self.buffer_count.load(Relaxed));
-            seq_print!(
-                seq,
-                "accel-buffer-bytes:\t{}\n",
-                self.buffer_bytes.load(Relaxed)
-            );
+            let (count, bytes) = self.buffers();
+
+            seq_print!(seq, "accel-buffers:\t{}\n", count);
+            seq_print!(seq, "accel-buffer-bytes:\t{}\n", bytes);
         }
         if let Ok(guard) = self.device().slot().enter(Kind::FDINFO) {
             guard.fdinfo(self, seq);

@@ -98,14 +98,29 @@ impl<T> Handles<T> {
         Some(object)
     }
 
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.named.lock().count
+    }
+
     /// Calls `f` with each object, in the order of handles, without the lock.
     pub(crate) fn for_each(&self, mut f: impl FnMut(&T)) {
+        let _ = self.try_for_each(|_, object| {
+            f(object);
+            Ok(())
+        });
+    }
+
+    /// Calls `f` with each handle and object, in the order of handles, without the lock, until it
+    /// fails.
+    pub(crate) fn try_for_each(&self, mut f: impl FnMut(u32, &T) -> Result) -> Result {
         let mut from = 1;
 
         while let Some((handle, object)) = self.first(from) {
-            f(&object);
+            f(handle, &object)?;
             from = handle + 1;
         }
+        Ok(())
     }
 
     /// The object with the least handle that is not below `from`.

@@ -11,6 +11,7 @@
 
 use crate::{
     bindings::{
+        debugfs::Directory,
         global::{
             Global,
             REGISTRY, //
@@ -21,6 +22,7 @@ use crate::{
             Numbers, //
         },
     },
+    debugfs,
     device::Device,
     file::{
         File,
@@ -62,6 +64,7 @@ pub(crate) struct Registry {
     on_parent: RBTree<usize, u32>,
     numbers: Arc<Numbers>,
     attributes: Common,
+    debugfs: Arc<Directory>,
     /// Unmounted last.
     _fs: FileSystem,
 }
@@ -86,6 +89,7 @@ impl Registered {
             on_parent: RBTree::new(),
             numbers: Arc::new(Numbers::new(CLASS, LIMIT)?, GFP_KERNEL)?,
             attributes: Common::new()?,
+            debugfs: Arc::new(Directory::new(CLASS, None), GFP_KERNEL)?,
             _fs: fs,
         });
         Ok(Self { _global: global })
@@ -129,10 +133,11 @@ impl Drop for Number {
     }
 }
 
-/// The two nodes of a device; gone when this is dropped.
+/// The two nodes of a device and its directory in debugfs; gone when this is dropped.
 pub(crate) struct Nodes {
     _compute: ClassDevice,
     _control: ClassDevice,
+    _debugfs: Directory,
 }
 
 /// What `on_parent` knows `parent` by.
@@ -144,7 +149,7 @@ fn key(parent: &device::Device) -> usize {
 pub(crate) fn publish(device: &Arc<Device>) -> Result<Nodes> {
     let index = device.number_taken().0;
     let first_on_parent = RBTreeNodeReservation::new(GFP_KERNEL)?;
-    let (numbers, attributes) = {
+    let (numbers, attributes, debugfs) = {
         let mut registry = REGISTRY.lock();
         let registry = registry.as_mut().ok_or(ENODEV)?;
         let parent = key(device.parent());
@@ -158,7 +163,11 @@ pub(crate) fn publish(device: &Arc<Device>) -> Result<Nodes> {
                     .insert(first_on_parent.into_node(parent, 1)),
             ),
         }
-        (registry.numbers.clone(), registry.attributes.clone())
+        (
+            registry.numbers.clone(),
+            registry.attributes.clone(),
+            registry.debugfs.clone(),
+        )
     };
     let add = |node: Node, name: &str| {
         let name = CString::try_from_fmt(fmt!("{}{}", name, device.number()))?;
@@ -175,6 +184,7 @@ pub(crate) fn publish(device: &Arc<Device>) -> Result<Nodes> {
     Ok(Nodes {
         _compute: add(Node::Compute, "accel")?,
         _control: add(Node::Control, "accel_control")?,
+        _debugfs: debugfs::add(device, index, &debugfs)?,
     })
 }
 
@@ -226,6 +236,14 @@ pub(crate) fn find(fits: impl Fn(&Device) -> bool) -> Option<Arc<Device>> {
         .and_then(|registry| registry.devices.iter().flatten().find(fits).cloned())
 }
 
+/// The published device at `index`.
+pub(crate) fn get(index: usize) -> Option<Arc<Device>> {
+    REGISTRY
+        .lock()
+        .as_ref()
+        .and_then(|registry| registry.devices.get(index)?.clone())
+}
+
 /// Opens the device that has `minor` among the minors of `node`.
 ///
 /// # Errors
@@ -233,12 +251,8 @@ pub(crate) fn find(fits: impl Fn(&Device) -> bool) -> Option<Arc<Device>> {
 /// `ENODEV` when there is none, or it is going; those of [`File::open`].
 pub(crate) fn open(node: Node, minor: u32) -> Result<Arc<File>> {
     let index = minor.wrapping_sub(node as u32 * LIMIT) as usize;
-    let device = REGISTRY
-        .lock()
-        .as_ref()
-        .and_then(|registry| registry.devices.get(index)?.clone());
 
-    File::open(device.ok_or(ENODEV)?, node)
+    File::open(get(index).ok_or(ENODEV)?, node)
 }
 
 /// The mode of a node before udev's rules: to compute is to spend the device, to monitor is to

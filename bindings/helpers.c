@@ -14,6 +14,7 @@
 #include <linux/pseudo_fs.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
+#include <linux/sort.h>
 #include <linux/uaccess.h>
 
 #include "helpers.h"
@@ -276,6 +277,54 @@ vm_fault_t accel_vmf_insert_registers(struct vm_area_struct *vma,
 		pgprot_decrypted(pgprot_noncached(vma->vm_page_prot)));
 }
 
+static int accel_mm_pid(const struct mm_struct *mm)
+{
+	int pid = 0;
+
+#ifdef CONFIG_MEMCG
+	struct task_struct *owner;
+
+	rcu_read_lock();
+	owner = rcu_dereference(mm->owner);
+	if (owner)
+		pid = task_tgid_vnr(owner);
+	rcu_read_unlock();
+#endif
+	return pid;
+}
+
+/**
+ * accel_walk_vmas() - find what is mapped of an address space
+ * @mapping: the address space
+ * @found: called for each area, which does not change meanwhile, and with the
+ *	process that it belongs to, 0 if that is not known; must not allocate,
+ *	as reclaim takes the same lock
+ * @arg: for @found
+ */
+void accel_walk_vmas(struct address_space *mapping,
+		     void (*found)(void *arg, const struct vm_area_struct *vma,
+				   int pid),
+		     void *arg)
+{
+	struct rb_node *node;
+
+	i_mmap_lock_read(mapping);
+	for (node = rb_first_cached(&mapping->i_mmap); node;
+	     node = rb_next(node)) {
+		struct vm_area_struct *vma =
+			rb_entry(node, struct vm_area_struct, shared.rb);
+
+		found(arg, vma, accel_mm_pid(vma->vm_mm));
+	}
+	i_mmap_unlock_read(mapping);
+}
+
+void accel_sort(void *base, size_t count, size_t size,
+		int (*compare)(const void *a, const void *b))
+{
+	sort(base, count, size, compare, NULL);
+}
+
 struct page *accel_pages_alloc(unsigned int order)
 {
 	/*
@@ -523,6 +572,36 @@ void accel_group_init(struct attribute_group *group, const char *name,
 	group->name = name;
 	group->attrs = attrs;
 	group->is_visible = visible;
+}
+
+/* debugfs */
+
+struct dentry *accel_debugfs_dir(const char *name, struct dentry *parent)
+{
+	struct dentry *dir = debugfs_create_dir(name, parent);
+
+	if (!IS_ERR(dir))
+		d_inode(dir)->i_mode &= ~0077;
+	return dir;
+}
+
+/**
+ * accel_debugfs_file() - add a file that its owner may read
+ * @name: of the file
+ * @dir: where, or an error
+ * @key: the private data of its inode
+ * @fops: of a module that is there for as long as the file is open; debugfs
+ *	waits for its open only when it removes the file
+ */
+void accel_debugfs_file(const char *name, struct dentry *dir, uintptr_t key,
+			const struct file_operations *fops)
+{
+	debugfs_create_file_unsafe(name, 0400, dir, (void *)key, fops);
+}
+
+void accel_debugfs_remove(struct dentry *dir)
+{
+	debugfs_remove(dir);
 }
 
 /* The parent device */

@@ -7,6 +7,7 @@
 #ifndef _ACCEL_HELPERS_H
 #define _ACCEL_HELPERS_H
 
+#include <linux/debugfs.h>
 #include <linux/device.h>
 #include <linux/eventfd.h>
 #include <linux/fs.h>
@@ -76,6 +77,12 @@ bool accel_vmf_is_pmd(const struct vm_fault *vmf, unsigned int order);
 vm_fault_t accel_vmf_insert_pmd(struct vm_fault *vmf, unsigned long pfn);
 vm_fault_t accel_vmf_insert_registers(struct vm_area_struct *vma,
 				      unsigned long addr, unsigned long pfn);
+void accel_walk_vmas(struct address_space *mapping,
+		     void (*found)(void *arg, const struct vm_area_struct *vma,
+				   int pid),
+		     void *arg);
+void accel_sort(void *base, size_t count, size_t size,
+		int (*compare)(const void *a, const void *b));
 struct page *accel_pages_alloc(unsigned int order);
 void *accel_page_address(struct page *page);
 unsigned long accel_page_pfn(struct page *page);
@@ -117,6 +124,11 @@ void accel_group_init(struct attribute_group *group, const char *name,
 		      struct attribute **attrs,
 		      umode_t (*visible)(struct kobject *kobj,
 					 struct attribute *attr, int index));
+
+struct dentry *accel_debugfs_dir(const char *name, struct dentry *parent);
+void accel_debugfs_file(const char *name, struct dentry *dir, uintptr_t key,
+			const struct file_operations *fops);
+void accel_debugfs_remove(struct dentry *dir);
 
 struct pci_dev *accel_to_pci(struct device *dev);
 int accel_bar_pfn(struct device *dev, unsigned int bar, u64 offset, u64 size,

@@ -14,6 +14,7 @@
 //! | `registration.rs` | a registration that the parent's unbinding ends |
 //! | `attributes.rs` | files in sysfs |
 //! | `alarm.rs` | a call of the driver at a time |
+//! | `debugfs.rs` | files in debugfs |
 //! | `dma.rs` | memory for DMA |
 //! | `dma_map.rs` | buffers that a device reaches by DMA |
 //! | `errno.rs` | error numbers that the kernel's crate lacks |
@@ -27,6 +28,7 @@
 
 pub(crate) mod alarm;
 pub(crate) mod attributes;
+pub(crate) mod debugfs;
 pub(crate) mod dma;
 pub(crate) mod dma_map;
 pub mod errno;

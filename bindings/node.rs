@@ -73,6 +73,50 @@ impl Inode {
         unsafe { (*self.0.as_ptr()).i_mapping }
     }
 
+    /// What is mapped of it now, in the order of [`Mapped::order`].
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn mapped(&self) -> Result<KVVec<Mapped>> {
+        let mut found = Found {
+            mapped: KVVec::new(),
+            count: 0,
+        };
+
+        loop {
+            // SAFETY: The address space is valid, and its areas are our files'; `found` is what the
+            // function takes.
+            unsafe {
+                raw::accel_walk_vmas(
+                    self.mapping(),
+                    Some(found_vma),
+                    core::ptr::from_mut(&mut found).cast(),
+                )
+            };
+            if found.mapped.len() == found.count {
+                break;
+            }
+            // There may be a few more by then.
+            let room = found.count + found.count / 8;
+
+            found.mapped.clear();
+            found.mapped.reserve(room, GFP_KERNEL_ACCOUNT)?;
+            found.count = 0;
+        }
+        // The kernel's own sort: `core`'s has ways to panic.
+        // SAFETY: These are as many elements, and the function takes two of them.
+        unsafe {
+            raw::accel_sort(
+                found.mapped.as_mut_ptr().cast(),
+                found.mapped.len(),
+                size_of::<Mapped>(),
+                Some(compare),
+            )
+        };
+        Ok(found.mapped)
+    }
+
     /// Unmaps every page of every mapping. What is touched again faults.
     pub(crate) fn zap(&self) {
         // SAFETY: The address space is the inode's, which is valid. 0, 0: all of it.
@@ -85,6 +129,74 @@ impl Drop for Inode {
         // SAFETY: By the type invariant the reference is ours to give back.
         unsafe { bindings::iput(self.0.as_ptr()) };
     }
+}
+
+/// An area of somebody's memory in which something of a file of ours is mapped.
+pub(crate) struct Mapped {
+    /// Of [`File::client`].
+    pub(crate) client: u64,
+    /// The process, for the caller; 0 when it is not known.
+    pub(crate) pid: i32,
+    /// Address in the process.
+    pub(crate) start: usize,
+    /// Bytes.
+    pub(crate) size: usize,
+    /// Page offset in the file.
+    pub(crate) pgoff: usize,
+}
+
+impl Mapped {
+    /// By files, and by what they map.
+    pub(crate) fn order(&self) -> (u64, usize, usize) {
+        (self.client, self.pgoff, self.start)
+    }
+}
+
+/// # Safety
+///
+/// `a` and `b` point to a [`Mapped`] each.
+unsafe extern "C" fn compare(a: *const c_void, b: *const c_void) -> c_int {
+    // SAFETY: By this function's requirements.
+    let (a, b) = unsafe { (&*a.cast::<Mapped>(), &*b.cast::<Mapped>()) };
+
+    a.order().cmp(&b.order()) as c_int
+}
+
+/// Those that were found: as many as there is room for, and how many there are.
+struct Found {
+    mapped: KVVec<Mapped>,
+    count: usize,
+}
+
+/// # Safety
+///
+/// `found` is a [`Found`] that nobody else uses, `vma` an area of one of our files that does not
+/// change meanwhile.
+unsafe extern "C" fn found_vma(
+    found: *mut c_void,
+    vma: *const bindings::vm_area_struct,
+    pid: c_int,
+) {
+    // SAFETY: By this function's requirements; an area holds its file.
+    let (found, vma, file) =
+        unsafe { (&mut *found.cast::<Found>(), &*vma, private((*vma).vm_file)) };
+    // SAFETY: Both are fields of a valid area.
+    let (start, end) = unsafe {
+        (
+            vma.__bindgen_anon_1.__bindgen_anon_1.vm_start,
+            vma.__bindgen_anon_1.__bindgen_anon_1.vm_end,
+        )
+    };
+
+    found.count += 1;
+    // What there is no room for is only counted.
+    let _ = found.mapped.push_within_capacity(Mapped {
+        client: file.client(),
+        pid,
+        start,
+        size: end - start,
+        pgoff: vma.vm_pgoff,
+    });
 }
 
 /// The hidden file system that [`Inode`]s are on; mounted for as long as this exists.
