@@ -16,6 +16,9 @@
 //! | file | what belongs there |
 //! | --- | --- |
 //! | `accel_device.rs` | the life of a device, from registration to its end |
+//! | `accel_state.rs` | the states of a device and the changes between them |
+//! | `accel_lifecycle.rs` | what calls do in each state, and how it changes |
+//! | `accel_reset.rs` | resets |
 //! | `accel_minor.rs` | numbers, and how `open` finds a device |
 //! | `accel_file.rs` | an open file and its handles |
 //! | `accel_handles.rs` | numbers that a file knows its objects by |
@@ -30,16 +33,19 @@
 //!
 //! # Lock order
 //!
-//! Outer to inner; what is not listed is a leaf. No lock is held while a driver is called, nor
-//! while user memory is touched.
+//! Outer to inner; what is not listed is a leaf. No lock is held while user memory is touched, and
+//! none but the first three while a driver is called.
 //!
 //! 1. `mmap_lock`, or a VMA's: faults and `mmap` enter the gate with it held, so nothing inside the
 //!    gate may touch user memory
-//! 2. the gate of a device (shared by operations, exclusive for unregister)
-//! 3. the registry of devices, under which a gate is only tried; a device's list of files; a
-//!    device's nodes; its list of DMA mappings, and each of them
-//! 4. a file's trees of handles and offsets; a timeline
-//! 5. an eventfd; a wait queue; the alarm; a device's state
+//! 2. the lifecycle of a device: reset, alarm, check, the close of a context that finds the gate
+//!    blocked. Who is inside the gate never takes it
+//! 3. the gate of a device (shared by operations, exclusive for unregister and for a reset)
+//! 4. the registry of devices, under which a gate is only tried; a device's list of files; a
+//!    device's nodes; its list of DMA mappings, and each of them; what a file system needs to unmap
+//!    pages (`i_mmap_rwsem`)
+//! 5. a file's trees of handles and offsets; a timeline; a device's state
+//! 6. an eventfd; a wait queue; the alarm
 
 // Names in the tree are those that files of this subsystem have in the kernel's.
 #[path = "bindings/mod.rs"]
@@ -58,12 +64,18 @@ mod info;
 mod ioctl;
 #[path = "accel_job.rs"]
 mod job;
+#[path = "accel_lifecycle.rs"]
+mod lifecycle;
 #[path = "accel_minor.rs"]
 mod minor;
 #[path = "accel_mm.rs"]
 mod mm;
 #[path = "accel_queue.rs"]
 mod queue;
+#[path = "accel_reset.rs"]
+mod reset;
+#[path = "accel_state.rs"]
+mod state;
 #[path = "accel_sysfs.rs"]
 mod sysfs;
 
@@ -103,8 +115,7 @@ pub use device::{
     Class,
     Description,
     Interrupts,
-    Options,
-    State, //
+    Options, //
 };
 pub use job::{
     Job,
@@ -119,6 +130,11 @@ pub use queue::{
     Lane,
     LaneId,
     Place, //
+};
+pub use reset::Contexts;
+pub use state::{
+    Cause,
+    State, //
 };
 
 /// Declares the module `uapi` with the Rust types of a driver's uAPI header, which

@@ -17,7 +17,7 @@ use crate::{
             Report, //
         },
         node::Mapped,
-        slot::Kind,
+        slot::MonitorKind,
         uapi, //
     },
     device::Device,
@@ -81,7 +81,7 @@ pub(crate) fn open(key: usize) -> Result<Report> {
     let device = minor::get(key >> FILE_BITS).ok_or(ENODEV)?;
     let about = FILES.get(key & ((1 << FILE_BITS) - 1)).ok_or(ENODEV)?;
     let mut report = Report::new();
-    let _guard = device.slot().enter(Kind::ATTRIBUTE)?;
+    let _monitor = device.slot().monitor(MonitorKind::ATTRIBUTE)?;
 
     (about.show)(&device, &mut report)?;
     Ok(report)

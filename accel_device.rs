@@ -6,11 +6,12 @@
 //!        register (probe)                          the parent is unbound
 //!             │                                              │
 //!  data made ─┴─ interrupts ─ nodes ─── operational ─── close the gate, wake all who wait
+//!                                                       end the lifecycle
 //!                                                       nodes and attributes go
 //!                                                       drain the gate
 //!                                                       unmap what user space has mapped
 //!                                                       close contexts
-//!                                                       stop the alarm, interrupts, DMA
+//!                                                       stop work, interrupts, DMA
 //!                                                       drop the driver's data
 //!                                                       end what DMA mappings are left
 //!                                                            │
@@ -20,6 +21,9 @@
 //! Unregistering takes no longer than the longest operation inside the gate, whatever user space
 //! does: inside nothing waits for user memory or without limit, and waiters sleep outside. Waiters
 //! are woken before nodes and attributes go, because removing those waits for who is in them.
+//!
+//! What a device does between, and what calls do when it does not compute, is in
+//! `accel_lifecycle.rs`.
 //!
 //! What a [`Device`] holds after that is the core's alone: no pointer into the driver's module is
 //! left, so that the module can go while files are open and memory is mapped. The number stays
@@ -35,7 +39,10 @@ use crate::{
         },
         slot::Slot,
         uapi,
-        wait::now_ns, //
+        wait::{
+            now_ns,
+            WaitQueue, //
+        }, //
     },
     file::{
         File,
@@ -51,6 +58,11 @@ use crate::{
         Buffer,
         HostUsage, //
     },
+    state::{
+        Cause,
+        State,
+        StateMachine, //
+    }, //
 };
 use kernel::{
     device,
@@ -65,7 +77,8 @@ use kernel::{
         },
         Arc,
         Mutex,
-        SpinLock, //
+        SpinLock,
+        SpinLockGuard, //
     }, //
 };
 
@@ -88,22 +101,6 @@ pub enum Class {
     Crypto = uapi::ACCEL_CLASS_CRYPTO,
     /// No hardware.
     Virtual = uapi::ACCEL_CLASS_VIRTUAL,
-}
-
-/// What a device can do now, `enum accel_state`.
-#[derive(Clone, Copy, PartialEq, Eq)]
-#[repr(u32)]
-pub enum State {
-    /// Compute.
-    Operational = uapi::ACCEL_STATE_OPERATIONAL,
-    /// Nothing, for a moment.
-    Resetting = uapi::ACCEL_STATE_RESETTING,
-    /// Nothing until it is reset.
-    NeedsReset = uapi::ACCEL_STATE_NEEDS_RESET,
-    /// Nothing: a reset did not help.
-    Malfunction = uapi::ACCEL_STATE_MALFUNCTION,
-    /// Nothing: it is asleep.
-    Suspended = uapi::ACCEL_STATE_SUSPENDED,
 }
 
 /// Message-signalled interrupts (MSI or MSI-X) that a driver wants.
@@ -134,6 +131,8 @@ pub struct Description {
     pub dma_bits: Option<u32>,
     /// Interrupts that [`crate::Driver::interrupt`] handles.
     pub interrupts: Option<Interrupts>,
+    /// Milliseconds between two calls of [`crate::Driver::check`]; 0 for none.
+    pub check_ms: u32,
 }
 
 impl Description {
@@ -147,6 +146,7 @@ impl Description {
         max_address_spaces: 0,
         dma_bits: None,
         interrupts: None,
+        check_ms: 0,
     };
 }
 
@@ -157,6 +157,13 @@ pub struct Options {
     pub partition: bool,
     /// Bytes of the memory that is on the device, if there is any.
     pub memory: Option<u64>,
+}
+
+/// What a driver's table says of what it can do.
+pub(crate) struct Carries {
+    pub(crate) ioctls: KVec<Layout>,
+    /// Whether it can reset its devices.
+    pub(crate) reset: bool,
 }
 
 /// Counts of one node's files.
@@ -189,9 +196,14 @@ impl Opens {
 pub(crate) struct Device {
     identity: uapi::accel_info_identity,
     registered_ns: i64,
-    /// What the driver says, and since when: `CLOCK_MONOTONIC` in nanoseconds.
     #[pin]
-    state: SpinLock<(State, i64)>,
+    state: SpinLock<StateMachine>,
+    /// Where those wait who cannot go on in the present state.
+    #[pin]
+    changed: WaitQueue,
+    /// Whether the driver can reset it.
+    can_reset: bool,
+    check_ms: u32,
     memory: Option<u64>,
     max_contexts: u32,
     /// Vectors that the parent got.
@@ -221,7 +233,7 @@ impl Device {
         dev: &device::Device,
         about: &Description,
         options: Options,
-        ioctls: KVec<Layout>,
+        carries: Carries,
         hardware: Hardware,
         slot: impl PinInit<Slot, Error>,
     ) -> Result<Arc<Self>> {
@@ -245,12 +257,15 @@ impl Device {
             try_pin_init!(Self {
                 identity,
                 registered_ns: now_ns,
-                state <- new_spinlock!((State::Operational, now_ns), "accel_state"),
+                state <- new_spinlock!(StateMachine::new(now_ns)?, "accel_state"),
+                changed <- WaitQueue::new(),
+                can_reset: carries.reset,
+                check_ms: about.check_ms,
                 memory: options.memory,
                 max_contexts: about.max_contexts,
                 interrupts: hardware.vectors(),
                 host: Arc::new(HostUsage::new(), GFP_KERNEL)?,
-                ioctls,
+                ioctls: carries.ioctls,
                 opens: [Opens::new(), Opens::new()],
                 clients: Atomic::new(0),
                 inode: Inode::new()?,
@@ -287,6 +302,7 @@ impl Device {
         let nodes = minor::publish(self)?;
 
         *self.nodes.lock() = Some(nodes);
+        self.check_later();
         dev_info!(
             dev,
             "accelerator registered as accel{}\n",
@@ -297,30 +313,30 @@ impl Device {
 
     /// Ends all that the driver has given, in the order that the module's text says.
     pub(crate) fn unregister(&self) {
-        let Some(mut closing) = self.slot.close() else {
+        let Some(closing) = self.slot.close() else {
             return;
         };
 
+        self.changed.wake_all();
         self.wake_all();
+        // A reset that is in progress ends here.
+        let ending = closing.end_lifecycle(|| {
+            let _ = self.change(State::Unplugged, Cause::Unplug);
+            self.tell_changes();
+        });
         minor::unpublish(self);
         let nodes = self.nodes.lock().take();
         drop(nodes);
 
-        let drained = loop {
-            closing = match closing.drain(DRAIN_WARN_MS) {
-                Ok(drained) => break drained,
-                Err(closing) => closing,
-            };
-            closing.inside(|name, count| {
-                dev_warn!(
-                    self.parent,
-                    "accel{}: unregister waits for {} in '{}'\n",
-                    self.identity.number,
-                    count,
-                    name
-                );
-            });
-        };
+        let drained = ending.drain(DRAIN_WARN_MS, |name, count| {
+            dev_warn!(
+                self.parent,
+                "accel{}: unregister waits for {} in '{}'\n",
+                self.identity.number,
+                count,
+                name
+            );
+        });
 
         self.inode.zap();
         // Nobody adds a file any more, and none is released from here on but by its last reference.
@@ -422,18 +438,24 @@ impl Device {
         Buffer::new(size, &self.host, || self.slot.is_closing())
     }
 
-    /// What the driver says that the device can do, from now on.
-    pub(crate) fn set_state(&self, state: State) {
-        let mut told = self.state.lock();
-
-        if told.0 != state {
-            *told = (state, now_ns());
-        }
+    /// The state and how it came to be. [`Device::change`] changes it.
+    pub(crate) fn machine(&self) -> SpinLockGuard<'_, StateMachine> {
+        self.state.lock()
     }
 
-    /// What the device can do, and since when: `CLOCK_MONOTONIC` in nanoseconds.
-    pub(crate) fn state(&self) -> (State, i64) {
-        *self.state.lock()
+    /// Where those wait who cannot go on in the present state.
+    pub(crate) fn changed(&self) -> &WaitQueue {
+        &self.changed
+    }
+
+    /// Whether the driver can reset it.
+    pub(crate) fn can_reset(&self) -> bool {
+        self.can_reset
+    }
+
+    /// Milliseconds between two checks; 0 for none.
+    pub(crate) fn check_ms(&self) -> u32 {
+        self.check_ms
     }
 
     /// How many interrupt vectors the parent got.

@@ -10,7 +10,8 @@ use crate::{
         parent::RegisterPages,
         slot::{
             ContextSlot,
-            Kind, //
+            Kind,
+            MonitorKind, //
         },
         uapi,
         wait::WaitQueue, //
@@ -136,14 +137,34 @@ impl File {
     ///
     /// # Errors
     ///
-    /// `ENODEV` when it is gone; `EBUSY` when it has as many contexts as it takes; `ENOMEM`; the
-    /// driver's.
+    /// `ENODEV` when it is gone; for a context those of [`Device::enter_open`], `EBUSY` when it has
+    /// as many as it takes; `ENOMEM`; the driver's.
     pub(crate) fn open(device: Arc<Device>, node: Node) -> Result<Arc<Self>> {
-        let guard = device.slot().enter(Kind::OPEN)?;
+        match node {
+            Node::Compute => {
+                let guard = device.enter_open()?;
+                let file = Self::new(&device, node)?;
+
+                guard.open(&file)?;
+                device.add_file(&file).inspect_err(|_| guard.close(&file))?;
+                Ok(file)
+            }
+            Node::Control => {
+                let _monitor = device.slot().monitor(MonitorKind::CONTROL_OPEN)?;
+                let file = Self::new(&device, node)?;
+
+                device.add_file(&file)?;
+                Ok(file)
+            }
+        }
+    }
+
+    fn new(device: &Arc<Device>, node: Node) -> Result<Arc<Self>> {
         let opened = device.count_open(node)?;
         let watch = Arc::pin_init(Watch::new(), GFP_KERNEL_ACCOUNT)?;
         let client = device.next_client();
-        let file = Arc::pin_init(
+
+        Ok(Arc::pin_init(
             pin_init!(Self {
                 opened,
                 client,
@@ -156,25 +177,22 @@ impl File {
                 buffer_bytes: Atomic::new(0),
             }),
             GFP_KERNEL_ACCOUNT,
-        )?;
-
-        if node == Node::Compute {
-            guard.open(&file)?;
-        }
-        if let Err(err) = device.add_file(&file) {
-            guard.close(&file);
-            return Err(err);
-        }
-        Ok(file)
+        )?)
     }
 
     /// Ends a file that nothing uses any more.
     ///
     /// If the device is gone, [`Device::unregister`] has closed the context or is about to.
     pub(crate) fn release(this: Arc<Self>) {
-        if let Ok(guard) = this.device().slot().enter(Kind::RELEASE) {
-            guard.close(&this);
-            this.device().remove_file(&this);
+        let device = this.device();
+
+        match this.node() {
+            Node::Compute => device.release(&this),
+            Node::Control => {
+                if let Ok(_monitor) = device.slot().monitor(MonitorKind::CONTROL_RELEASE) {
+                    device.remove_file(&this);
+                }
+            }
         }
         this.signal_all();
     }
@@ -232,9 +250,15 @@ impl File {
     ///
     /// `ENODEV` when the device is gone.
     pub(crate) fn readable(&self) -> Result<bool> {
-        let guard = self.device().slot().enter(Kind::POLL)?;
+        let slot = self.device().slot();
 
-        Ok(self.watch.unseen() || guard.poll(self))
+        drop(slot.monitor(MonitorKind::POLL)?);
+        if self.watch.unseen() {
+            return Ok(true);
+        }
+        Ok(slot
+            .enter(Kind::DRIVER_POLL)
+            .is_some_and(|guard| guard.poll(self)))
     }
 
     /// The objects, made if there are none yet.
@@ -373,12 +397,12 @@ impl File {
     ///
     /// # Errors
     ///
-    /// `EINVAL` nothing is there, or less than that; `ENODEV` the device is gone; the driver's; those
-    /// of [`RegisterPages::find`].
+    /// `EINVAL` nothing is there, or less than that; `ENODEV` the device is gone; for what the driver
+    /// shows those of [`Device::enter`], `ESTALE`, the driver's, and those of
+    /// [`RegisterPages::find`].
     pub(crate) fn map(&self, pgoff: usize, pages: usize) -> Result<Mapping> {
-        let guard = self.device().slot().enter(Kind::MMAP)?;
-
         if pgoff < BUFFERS_PGOFF {
+            let guard = self.device().enter(Kind::DRIVER_MMAP)?;
             let at = |pages: usize| (pages as u64) << PAGE_SHIFT;
             let shown =
                 match guard.mmap(self, at(pgoff), at(pages))? {
@@ -390,6 +414,7 @@ impl File {
 
             return Mapping::new(shown, pgoff, pgoff, pages);
         }
+        let _monitor = self.device().slot().monitor(MonitorKind::MMAP)?;
         let (base, buffer) = self
             .existing()
             .and_then(|objects| objects.at(pgoff))
@@ -411,7 +436,7 @@ impl File {
             seq_print!(seq, "accel-buffers:\t{}\n", count);
             seq_print!(seq, "accel-buffer-bytes:\t{}\n", bytes);
         }
-        if let Ok(guard) = self.device().slot().enter(Kind::FDINFO) {
+        if let Some(guard) = self.device().slot().enter(Kind::DRIVER_FDINFO) {
             guard.fdinfo(self, seq);
         }
     }

@@ -12,7 +12,7 @@ use crate::{
             EOPNOTSUPP, //
         },
         ioctl::Command,
-        slot::Kind,
+        slot::MonitorKind,
         uapi,
         user::{
             index_nospec,
@@ -24,7 +24,8 @@ use crate::{
         File,
         Node, //
     },
-    ioctl, //
+    ioctl,
+    state::RESET_CAUSES, //
 };
 use kernel::prelude::*;
 use zerocopy::FromZeros;
@@ -46,7 +47,7 @@ const fn one(_: &Device) -> u32 {
 }
 
 /// All queries, ascending.
-const QUERIES: [Query; 5] = [
+const QUERIES: [Query; 6] = [
     Query {
         number: uapi::ACCEL_INFO_QUERIES,
         name: "queries",
@@ -77,6 +78,12 @@ const QUERIES: [Query; 5] = [
         size: size_of::<uapi::accel_info_opens>(),
         count: one,
     },
+    Query {
+        number: uapi::ACCEL_INFO_RESETS,
+        name: "resets",
+        size: size_of::<uapi::accel_info_resets>(),
+        count: |_| RESET_CAUSES.len() as u32,
+    },
 ];
 
 /// Does `ACCEL_IOCTL_INFO`.
@@ -100,7 +107,7 @@ pub(crate) fn info(file: &File, command: Command, user: UserMemory) -> Result {
         // Not on the stack: it is constant, and the largest.
         uapi::ACCEL_INFO_IDENTITY => {
             single(index)?;
-            drop(device.slot().enter(Kind::COMMON)?);
+            drop(device.slot().monitor(MonitorKind::COMMON)?);
             give(to, device.identity())?
         }
         uapi::ACCEL_INFO_QUERIES => give(to, &inside(device, || queries(device, index))?)?,
@@ -113,6 +120,7 @@ pub(crate) fn info(file: &File, command: Command, user: UserMemory) -> Result {
             single(index)?;
             give(to, &inside(device, || Ok(opens(device)))?)?
         }
+        uapi::ACCEL_INFO_RESETS => give(to, &inside(device, || resets(device, index))?)?,
         _ => return Err(EOPNOTSUPP.into()),
     };
 
@@ -129,7 +137,7 @@ fn single(index: u32) -> Result {
 }
 
 fn inside<T>(device: &Device, answer: impl FnOnce() -> Result<T>) -> Result<T> {
-    let _guard = device.slot().enter(Kind::COMMON)?;
+    let _guard = device.slot().monitor(MonitorKind::COMMON)?;
 
     answer()
 }
@@ -158,17 +166,38 @@ fn queries(device: &Device, index: u32) -> Result<uapi::accel_info_queries> {
 }
 
 fn state(device: &Device) -> uapi::accel_info_state {
-    let (state, since_ns) = device.state();
+    let (last, resets) = device.status();
 
     uapi::accel_info_state {
-        state: state as u32,
+        state: last.to as u32,
         flags: 0,
-        since_ns: since_ns as u64,
+        since_ns: last.at_ns as u64,
         registered_ns: device.registered_ns() as u64,
-        cause: uapi::ACCEL_CAUSE_NONE,
+        cause: last.cause as u32,
         reserved: 0,
-        resets: 0,
+        resets,
     }
+}
+
+fn resets(device: &Device, index: u32) -> Result<uapi::accel_info_resets> {
+    let index = index as usize;
+
+    if index >= RESET_CAUSES.len() {
+        return Err(ENODATA.into());
+    }
+    let cause = RESET_CAUSES
+        .get(index_nospec(index, RESET_CAUSES.len()))
+        .copied()
+        .ok_or(ENODATA)?;
+    let resets = device.resets(cause);
+
+    Ok(uapi::accel_info_resets {
+        cause: cause as u32,
+        flags: 0,
+        count: resets.count,
+        failed: resets.failed,
+        last_ns: resets.last_ns as u64,
+    })
 }
 
 fn memory(device: &Device, index: u32) -> Result<uapi::accel_info_memory> {

@@ -24,7 +24,8 @@ use crate::{
         ops::Ops,
         slot::{
             ArgsMut,
-            Kind, //
+            Kind,
+            MonitorKind, //
         },
         uapi,
         user::{
@@ -150,7 +151,7 @@ fn driver_call(
     let size = layout.command.size();
 
     if layout.arrays.is_empty() {
-        let guard = file.device().slot().enter(Kind::driver(index))?;
+        let guard = file.device().enter(Kind::driver(index))?;
 
         guard.call_ioctl(file, index, ArgsMut::new(words, size)?, &mut [])?;
     } else {
@@ -185,7 +186,7 @@ fn call_with_arrays(file: &File, index: usize, layout: &Layout, words: &mut [u64
         buffers.push(buffer, GFP_KERNEL_ACCOUNT)?;
     }
     {
-        let guard = file.device().slot().enter(Kind::driver(index))?;
+        let guard = file.device().enter(Kind::driver(index))?;
 
         guard.call_ioctl(file, index, ArgsMut::new(words, size)?, &mut buffers)?;
     }
@@ -259,7 +260,7 @@ fn buffer_create(file: &File, command: Command, user: UserMemory) -> Result {
     // Outside: who is short of memory may be made to wait for it as long as its cgroup likes.
     let buffer = file.device().new_buffer(args.size)?;
     {
-        let _guard = file.device().slot().enter(Kind::COMMON)?;
+        let _monitor = file.device().slot().monitor(MonitorKind::COMMON)?;
 
         args.handle = file.add_buffer(&buffer)?;
         args.size = buffer.size();
@@ -278,7 +279,7 @@ fn buffer_mmap(file: &File, command: Command, user: UserMemory) -> Result {
         return Err(EINVAL);
     }
     {
-        let _guard = file.device().slot().enter(Kind::COMMON)?;
+        let _monitor = file.device().slot().monitor(MonitorKind::COMMON)?;
         let buffer = file.buffer(args.handle)?;
 
         args.offset = buffer.mmap_offset().ok_or(ENOENT)?;
@@ -294,7 +295,7 @@ fn buffer_destroy(file: &File, command: Command, user: UserMemory) -> Result {
         return Err(EINVAL);
     }
     let buffer = {
-        let _guard = file.device().slot().enter(Kind::COMMON)?;
+        let _monitor = file.device().slot().monitor(MonitorKind::COMMON)?;
 
         file.remove_buffer(args.handle)?
     };
@@ -311,7 +312,7 @@ fn timeline_create(file: &File, command: Command, user: UserMemory) -> Result {
         return Err(EINVAL);
     }
     {
-        let _guard = file.device().slot().enter(Kind::COMMON)?;
+        let _monitor = file.device().slot().monitor(MonitorKind::COMMON)?;
 
         args.handle = file.create_timeline()?;
     }
@@ -327,7 +328,7 @@ fn timeline_destroy(file: &File, command: Command, user: UserMemory) -> Result {
     if args.flags != 0 {
         return Err(EINVAL);
     }
-    let _guard = file.device().slot().enter(Kind::COMMON)?;
+    let _monitor = file.device().slot().monitor(MonitorKind::COMMON)?;
     file.destroy_timeline(args.handle)
 }
 
@@ -339,7 +340,7 @@ fn timeline_wait(file: &File, command: Command, user: UserMemory) -> Result {
         return Err(EINVAL);
     }
     let timeline = {
-        let _guard = file.device().slot().enter(Kind::COMMON)?;
+        let _monitor = file.device().slot().monitor(MonitorKind::COMMON)?;
 
         file.timeline(args.handle)?
     };
@@ -361,7 +362,7 @@ fn timeline_eventfd(file: &File, command: Command, user: UserMemory) -> Result {
     if args.flags != 0 || args.reserved != 0 {
         return Err(EINVAL);
     }
-    let _guard = file.device().slot().enter(Kind::COMMON)?;
+    let _monitor = file.device().slot().monitor(MonitorKind::COMMON)?;
     file.timeline(args.handle)?
         .bind_eventfd(args.point, args.eventfd)
 }

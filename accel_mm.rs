@@ -356,6 +356,11 @@ impl Mapping {
         }
     }
 
+    /// Whether it shows registers.
+    pub(crate) fn is_registers(&self) -> bool {
+        matches!(self.shown, Shown::Registers(_))
+    }
+
     /// Maps the pages around `fault`, one by one.
     pub(crate) fn fault(&self, fault: &Fault<'_>) -> FaultResult {
         // The page that is waited for first: if memory for page tables is short, it counts.

@@ -16,7 +16,7 @@ use crate::{
     bindings::{
         attributes::Group,
         errno::ENODATA,
-        slot::Kind, //
+        slot::MonitorKind, //
     },
     device::Device,
     file::Node, //
@@ -113,7 +113,7 @@ static IDENTITY: [Attribute; 9] = [
 
 /// How it is.
 static STATE: [Attribute; 1] = [Attribute::read("state", |device, to| {
-    word(to, &STATES, device.state().0 as u32)
+    word(to, &STATES, device.state() as u32)
 })];
 
 /// The directory `opens`.
@@ -199,7 +199,7 @@ pub(crate) fn exists(device: &Device, what: &What) -> bool {
 ///
 /// `ENODEV` when the device is going; those of the attribute.
 pub(crate) fn show(device: &Device, what: &What, to: &mut Formatter<'_>) -> Result {
-    let _guard = device.slot().enter(Kind::ATTRIBUTE)?;
+    let _monitor = device.slot().monitor(MonitorKind::ATTRIBUTE)?;
 
     match what {
         What::Common(attribute) => (attribute.show)(device, to)?,

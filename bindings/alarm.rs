@@ -1,20 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! A call of the driver at a time that it has asked for.
-//!
-//! C header: [`include/linux/workqueue.h`](srctree/include/linux/workqueue.h)
 
 use super::{
-    raw,
-    wait::now_ns, //
+    wait::now_ns,
+    work::DeviceWork, //
 };
 use crate::device::Device;
-use core::{
-    cell::UnsafeCell,
-    ptr::null, //
-};
 use kernel::{
-    bindings,
     new_spinlock,
     prelude::*,
     sync::{
@@ -24,46 +17,29 @@ use kernel::{
         },
         barrier::smp_mb,
         SpinLock, //
-    },
-    types::Opaque, //
+    }, //
 };
 
 /// No alarm is set.
 const NEVER: i64 = i64::MAX;
 
 /// The alarm of one device: a work item that is queued for the earliest time asked for.
-///
-/// # Invariants
-///
-/// `work` is initialised and is queued by [`Alarm::set`] only; its function gets the address of
-/// the alarm. `device` is NULL until [`Alarm::start`] and points from then on to the device that
-/// owns the alarm.
 #[pin_data]
 pub(super) struct Alarm {
     #[pin]
-    work: Opaque<bindings::delayed_work>,
+    work: DeviceWork,
     /// The time that it is set to, in nanoseconds of `CLOCK_MONOTONIC`. Written under `setting`.
     next: Atomic<i64>,
     #[pin]
     setting: SpinLock<()>,
-    device: UnsafeCell<*const Device>,
 }
-
-// SAFETY: A work item belongs to no thread, and `Device` is `Send` and `Sync`.
-unsafe impl Send for Alarm {}
-// SAFETY: As above; `device` is written once, before others can reach the alarm.
-unsafe impl Sync for Alarm {}
 
 impl Alarm {
     pub(super) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
-            work <- Opaque::ffi_init(|work| {
-                // SAFETY: `work` is valid for writes and will not move.
-                unsafe { raw::accel_alarm_init(work, Some(Self::run)) }
-            }),
+            work <- DeviceWork::new(Self::run),
             next: Atomic::new(NEVER),
             setting <- new_spinlock!((), "accel_alarm"),
-            device: UnsafeCell::new(null()),
         })
     }
 
@@ -71,11 +47,10 @@ impl Alarm {
     ///
     /// # Safety
     ///
-    /// Once, and before anybody else can reach the alarm. `device` must own it, and call
-    /// [`Self::stop`] before the driver's data is dropped.
+    /// As [`DeviceWork::start`]; it must be stopped before the driver's data is dropped.
     pub(super) unsafe fn start(&self, device: &Device) {
-        // SAFETY: By this function's requirements nobody else looks.
-        unsafe { *self.device.get() = device };
+        // SAFETY: By this function's requirements.
+        unsafe { self.work.start(device) };
     }
 
     /// Has the driver called at `at_ns`, if it is not to be called before.
@@ -91,13 +66,8 @@ impl Alarm {
         let _setting = self.setting.lock();
         if self.next.load(Relaxed) > at_ns {
             self.next.store(at_ns, Relaxed);
-            self.queue(at_ns);
+            self.work.queue_at(at_ns);
         }
-    }
-
-    fn queue(&self, at_ns: i64) {
-        // SAFETY: By the type invariant the work item is initialised.
-        unsafe { raw::accel_alarm_arm(self.work.get(), at_ns) };
     }
 
     /// Whether the driver is to be called now. If so the alarm is not set any more.
@@ -109,7 +79,7 @@ impl Alarm {
             return false;
         }
         if now_ns() < at_ns {
-            self.queue(at_ns);
+            self.work.queue_at(at_ns);
             return false;
         }
         self.next.store(NEVER, Relaxed);
@@ -119,29 +89,18 @@ impl Alarm {
 
     /// Ends the alarm: the driver is not being called when this returns, and will not be.
     pub(super) fn stop(&self) {
-        // SAFETY: By the type invariant the work item is initialised. It is disabled: who sets the
-        // alarm from here on queues nothing.
-        unsafe { bindings::disable_delayed_work_sync(self.work.get()) };
+        self.work.stop();
     }
 
-    /// # Safety
-    ///
-    /// The kernel calls this with the `work.work` of an alarm.
-    unsafe extern "C" fn run(work: *mut bindings::work_struct) {
-        // SAFETY: By this function's requirements, and an alarm has its work item stopped before
-        // it goes.
-        let this = unsafe {
-            let work: *mut bindings::delayed_work =
-                kernel::container_of!(work, bindings::delayed_work, work);
+    fn run(device: &Device) {
+        let slot = device.slot();
 
-            &*kernel::container_of!(Opaque::cast_from(work), Self, work)
-        };
-        // SAFETY: By the type invariant: nobody sets an alarm before it is started.
-        let device = unsafe { &**this.device.get() };
+        if slot.alarm().take() {
+            // Not while the device is reset, or put to sleep.
+            let _quiet = slot.lock_lifecycle();
 
-        if this.take() {
             // SAFETY: `Drained::stop_callbacks` stops the alarm before the data goes.
-            if let Some(driver) = unsafe { device.slot().driver_of_callback() } {
+            if let Some(driver) = unsafe { slot.driver_of_callback() } {
                 driver.alarm(device);
             }
         }

@@ -36,6 +36,8 @@ pub(super) fn check(err: c_int) -> Result {
 pub const ENODATA: Errno = Errno(bindings::ENODATA);
 /// Not supported, nor ever was.
 pub const EOPNOTSUPP: Errno = Errno(bindings::EOPNOTSUPP);
+/// What the caller had on the device is lost.
+pub const ESTALE: Errno = Errno(bindings::ESTALE);
 /// Given up before it was done.
 pub const ECANCELED: Errno = Errno(bindings::ECANCELED);
 /// Core and driver do not agree.

@@ -464,22 +464,22 @@ void accel_eventfd_signal(struct eventfd_ctx *ctx)
 	eventfd_signal(ctx);
 }
 
-/* Alarms */
+/* Work that is done at a time */
 
-void accel_alarm_init(struct delayed_work *work, work_func_t func)
+void accel_work_init(struct delayed_work *work, work_func_t func)
 {
 	INIT_DELAYED_WORK(work, func);
 }
 
 /**
- * accel_alarm_arm() - have an alarm's function called, and not when it was to be
- * @work: the alarm
- * @at_ns: CLOCK_MONOTONIC
+ * accel_work_queue() - have a work's function called, and not when it was to be
+ * @work: the work
+ * @at_ns: CLOCK_MONOTONIC; what has passed is now
  *
  * The call comes up to two jiffies late; and early where jiffies lag behind the
  * clock.
  */
-void accel_alarm_arm(struct delayed_work *work, s64 at_ns)
+void accel_work_queue(struct delayed_work *work, s64 at_ns)
 {
 	s64 now_ns = ktime_get();
 	u64 delay = 0;

@@ -7,6 +7,7 @@
 #ifndef _ACCEL_HELPERS_H
 #define _ACCEL_HELPERS_H
 
+#include <linux/atomic.h>
 #include <linux/debugfs.h>
 #include <linux/device.h>
 #include <linux/eventfd.h>
@@ -25,35 +26,50 @@ enum {
 	ACCEL_PMD_SHIFT = PMD_SHIFT,
 };
 
+/* The state of a gate; 0 is open. */
+enum {
+	ACCEL_GATE_BLOCKED = 1 << 0,
+	ACCEL_GATE_CLOSED = 1 << 1,
+};
+
 /**
- * struct accel_gate - lets operations in until it is closed, then waits for them
- * @inside: per CPU, for each kind of operation how many have entered less how
- *	many have left on that CPU; only the sum over all CPUs has a meaning
+ * struct accel_gate - lets operations in until it is blocked or closed
+ * @entered: per CPU, for each kind of operation how many have entered on it
+ * @left: likewise, how many have left; what lies behind @entered
+ * @monitors: the first so many kinds pass when it is blocked
  * @kinds: kinds of operation
- * @closed: nobody enters any more
- * @drained: where the closer waits
+ * @state: bits of ACCEL_GATE_*
+ * @drained: where those wait who wait for those inside
  * @dep_map: for lockdep, entered as a reader, drained as a writer
  *
  * See gate.c for how it works.
  */
 struct accel_gate {
-	unsigned int __percpu *inside;
+	unsigned long __percpu *entered;
+	unsigned long __percpu *left;
+	unsigned int monitors;
 	unsigned int kinds;
-	bool closed;
+	atomic_t state;
 	wait_queue_head_t drained;
 #ifdef CONFIG_DEBUG_LOCK_ALLOC
 	struct lockdep_map dep_map;
 #endif
 };
 
-int accel_gate_init(struct accel_gate *gate, unsigned int kinds);
+int accel_gate_init(struct accel_gate *gate, unsigned int monitors,
+		    unsigned int kinds);
 void accel_gate_destroy(struct accel_gate *gate);
 bool accel_gate_enter(struct accel_gate *gate, unsigned int kind);
 void accel_gate_leave(struct accel_gate *gate, unsigned int kind);
+void accel_gate_block(struct accel_gate *gate);
+void accel_gate_unblock(struct accel_gate *gate);
+bool accel_gate_is_blocked(const struct accel_gate *gate);
+void accel_gate_settle(struct accel_gate *gate);
 void accel_gate_close(struct accel_gate *gate);
-bool accel_gate_drain(struct accel_gate *gate, unsigned long timeout_ms);
-unsigned int accel_gate_inside(const struct accel_gate *gate,
-			       unsigned int kind);
+bool accel_gate_drain(struct accel_gate *gate, bool monitors,
+		      unsigned long timeout_ms);
+unsigned long accel_gate_inside(const struct accel_gate *gate,
+				unsigned int kind);
 
 int accel_copy_in(void *dst, size_t ksize, unsigned long src, size_t usize);
 int accel_copy_out(unsigned long dst, size_t usize, const void *src,
@@ -105,8 +121,8 @@ __poll_t accel_poll_flags(bool readable, bool gone);
 struct eventfd_ctx *accel_eventfd_get(int fd);
 void accel_eventfd_signal(struct eventfd_ctx *ctx);
 
-void accel_alarm_init(struct delayed_work *work, work_func_t func);
-void accel_alarm_arm(struct delayed_work *work, s64 at_ns);
+void accel_work_init(struct delayed_work *work, work_func_t func);
+void accel_work_queue(struct delayed_work *work, s64 at_ns);
 
 void accel_dma_rmb(void);
 void accel_dma_wmb(void);

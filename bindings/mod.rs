@@ -13,6 +13,7 @@
 //! | `ioctl.rs` | argument and array descriptors, and the driver's typed ioctl table |
 //! | `registration.rs` | a registration that the parent's unbinding ends |
 //! | `attributes.rs` | files in sysfs |
+//! | `work.rs` | work that a device has done later |
 //! | `alarm.rs` | a call of the driver at a time |
 //! | `debugfs.rs` | files in debugfs |
 //! | `dma.rs` | memory for DMA |
@@ -43,6 +44,7 @@ pub(crate) mod slot;
 pub(crate) mod user;
 pub(crate) mod vma;
 pub(crate) mod wait;
+pub(crate) mod work;
 
 /// The C helpers beside this file.
 #[allow(dead_code, missing_docs, non_camel_case_types, non_snake_case)]

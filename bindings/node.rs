@@ -122,6 +122,12 @@ impl Inode {
         // SAFETY: The address space is the inode's, which is valid. 0, 0: all of it.
         unsafe { bindings::unmap_mapping_range(self.mapping(), 0, 0, 1) };
     }
+
+    /// Unmaps what is mapped at offsets below `end`, in bytes, of all files.
+    pub(crate) fn zap_below(&self, end: u64) {
+        // SAFETY: The address space is the inode's, which is valid.
+        unsafe { bindings::unmap_mapping_range(self.mapping(), 0, end as i64, 1) };
+    }
 }
 
 impl Drop for Inode {

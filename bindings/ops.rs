@@ -19,6 +19,7 @@ use super::{
     dma_map::DmaMapping,
     errno::{
         check,
+        EOPNOTSUPP,
         EPROTO, //
     },
     ioctl::{
@@ -30,8 +31,7 @@ use super::{
 use crate::{
     device::{
         Description,
-        Device,
-        State, //
+        Device, //
     },
     file::File,
     job::Timeline,
@@ -39,6 +39,11 @@ use crate::{
         Buffer,
         Region, //
     },
+    reset::Contexts,
+    state::{
+        Cause,
+        State, //
+    }, //
 };
 use core::{
     marker::PhantomData,
@@ -169,6 +174,39 @@ pub trait Driver: Sized + 'static {
     fn alarm(_device: &Lent<'_, '_, Self>) {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
+
+    /// Brings the device back to work, whatever it is doing and whatever state it is in; `cause`
+    /// is why. Without this function a device that would be reset stays [`State::NeedsReset`].
+    ///
+    /// No call of the driver is in progress but interrupts, and none begins before this has
+    /// returned: neither of user space nor the alarm. Registers that user space has mapped are not
+    /// mapped any more; they are again when they are touched.
+    ///
+    /// Ends the jobs that the device does not do any more, with `EIO` or what the driver documents;
+    /// those who wait for them do so meanwhile. May sleep, but not without a limit: the end of the
+    /// device waits for this ([`Lent::is_going`]).
+    ///
+    /// [`Contexts::Lost`] when what the contexts had on the device is gone: then no call on those
+    /// that are open comes any more (it is `ESTALE`) but [`Driver::close`].
+    ///
+    /// # Errors
+    ///
+    /// It did not help: the device is [`State::Malfunction`] from then on, until root asks for
+    /// another reset.
+    fn reset(_device: &Lent<'_, '_, Self>, _cause: Cause) -> Result<Contexts> {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Looks whether the device is well, every [`Description::check_ms`] while it is operational.
+    /// Calls may be in progress, but neither the alarm nor a reset. May sleep, but not without a
+    /// limit.
+    ///
+    /// # Errors
+    ///
+    /// It is not: it is reset, with [`Cause::Watchdog`].
+    fn check(_device: &Lent<'_, '_, Self>) -> Result {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 }
 
 /// What a callback of the driver is lent for as long as it runs: the driver's data and the parent
@@ -243,9 +281,48 @@ impl<'a, 'bound, D: Driver> Lent<'a, 'bound, D> {
         self.device.slot().is_closing()
     }
 
-    /// Tells monitors what the device can do now. Nothing else follows from it.
+    /// Whether a call may go on that has much to do, and reaches points at which it could give up:
+    /// the end of the device, a reset, and its sleep wait for calls that are in progress.
+    ///
+    /// Not for [`Driver::reset`] and what it calls, which nothing but the end of the device waits
+    /// for.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` when the device is going; `EAGAIN` when something else waits for the call.
+    pub fn go_on(&self) -> Result {
+        self.device.go_on()
+    }
+
+    /// Asks for a reset, and returns: [`Driver::reset`] is called as soon as nobody is in the driver
+    /// any more. Until it begins, others that ask for one get the same.
+    ///
+    /// `cause` is [`Cause::Deadline`] or [`Cause::Driver`]; the others are for who has them, and
+    /// count as the latter. Does not sleep.
+    pub fn request_reset(&self, cause: Cause) {
+        self.device.request_reset(match cause {
+            Cause::Deadline => cause,
+            _ => Cause::Driver,
+        });
+    }
+
+    /// Gives the device up, at once: it is [`State::Malfunction`] until root resets it. Calls and
+    /// opens are `EIO` from now on; those that are in progress go on. Its jobs are for the driver to
+    /// end. Does not sleep.
+    pub fn fail(&self) {
+        self.device.give_up(State::Malfunction);
+    }
+
+    /// Has the device do nothing until somebody resets it: it is [`State::NeedsReset`]. Otherwise as
+    /// [`Self::fail`].
+    pub fn needs_reset(&self) {
+        self.device.give_up(State::NeedsReset);
+    }
+
+    /// Tells monitors of a reset that the driver does by itself, beside the core.
+    #[doc(hidden)]
     pub fn set_state(&self, state: State) {
-        self.device.set_state(state);
+        self.device.note_state(state);
     }
 
     /// How many interrupt vectors there are: 0, or from [`Description::interrupts`]' `min` to `max`.
@@ -391,6 +468,9 @@ pub(crate) struct RawOps {
     interrupt: Option<unsafe extern "C" fn(call: *const RawCall, vector: u32) -> bool>,
     drop_data: unsafe extern "C" fn(data: *mut c_void),
     alarm: Option<unsafe extern "C" fn(call: *const RawCall)>,
+    reset:
+        Option<unsafe extern "C" fn(call: *const RawCall, cause: Cause, lost: *mut bool) -> c_int>,
+    check: Option<unsafe extern "C" fn(call: *const RawCall) -> c_int>,
 }
 
 // SAFETY: The table is constant.
@@ -406,6 +486,10 @@ impl<D: Driver> Table<D> {
         assert!(
             D::HAS_INTERRUPT == D::DESCRIPTION.interrupts.is_some(),
             "a driver that asks for interrupts handles them, and the reverse"
+        );
+        assert!(
+            D::HAS_CHECK == (D::DESCRIPTION.check_ms != 0),
+            "a driver that has its device checked says how often, and the reverse"
         );
     };
 
@@ -432,6 +516,16 @@ impl<D: Driver> Table<D> {
         drop_data: Self::drop_data,
         alarm: if D::HAS_ALARM {
             Some(Self::alarm)
+        } else {
+            None
+        },
+        reset: if D::HAS_RESET {
+            Some(Self::reset)
+        } else {
+            None
+        },
+        check: if D::HAS_CHECK {
+            Some(Self::check)
         } else {
             None
         },
@@ -524,6 +618,28 @@ impl<D: Driver> Table<D> {
 
     /// # Safety
     ///
+    /// `raw` as [`Lent::from_raw`] asks for; `lost` is valid for a write.
+    unsafe extern "C" fn reset(raw: *const RawCall, cause: Cause, lost: *mut bool) -> c_int {
+        from_result(|| {
+            // SAFETY: By this function's requirements.
+            let contexts = D::reset(&unsafe { Lent::<D>::from_raw(&*raw) }, cause)?;
+
+            // SAFETY: By this function's requirements.
+            unsafe { *lost = contexts == Contexts::Lost };
+            Ok(0)
+        })
+    }
+
+    /// # Safety
+    ///
+    /// `raw` as [`Lent::from_raw`] asks for.
+    unsafe extern "C" fn check(raw: *const RawCall) -> c_int {
+        // SAFETY: By this function's requirements.
+        from_result(|| D::check(&unsafe { Lent::<D>::from_raw(&*raw) }).map(|()| 0))
+    }
+
+    /// # Safety
+    ///
     /// `data` comes from [`Erased::new`], and is not used again.
     unsafe extern "C" fn drop_data(data: *mut c_void) {
         // SAFETY: By this function's requirements. It stays pinned: it is dropped where it is.
@@ -573,6 +689,11 @@ impl Ops {
         }
         // SAFETY: `ioctls` has `ioctls_len` entries, constants in the driver's module.
         Some(unsafe { &*self.0.ioctls.add(index) })
+    }
+
+    /// Whether the driver can reset its devices.
+    pub(super) fn has_reset(self) -> bool {
+        self.0.reset.is_some()
     }
 
     /// Whether the driver handles interrupts.
@@ -731,6 +852,28 @@ impl Erased {
             // SAFETY: `data` and `parent` are valid by the type invariants.
             Some(interrupt) => unsafe { interrupt(&self.call(device), vector) },
             None => false,
+        }
+    }
+
+    /// Resets the device.
+    pub(super) fn reset(&self, device: &Device, cause: Cause) -> Result<Contexts> {
+        let reset = self.ops.0.reset.ok_or(EOPNOTSUPP)?;
+        let mut lost = false;
+
+        // SAFETY: `data` and `parent` are valid by the type invariants, and `lost` for a write.
+        to_result(unsafe { reset(&self.call(device), cause, &mut lost) })?;
+        Ok(match lost {
+            true => Contexts::Lost,
+            false => Contexts::Kept,
+        })
+    }
+
+    /// Looks whether the device is well.
+    pub(super) fn check(&self, device: &Device) -> Result {
+        match self.ops.0.check {
+            // SAFETY: `data` and `parent` are valid by the type invariants.
+            Some(check) => to_result(unsafe { check(&self.call(device)) }),
+            None => Ok(()),
         }
     }
 

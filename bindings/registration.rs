@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     device::{
+        Carries,
         Description,
         Device,
         Options, //
@@ -77,7 +78,17 @@ impl Registration {
         ops.check()?;
         let hardware = Hardware::prepare(dev, about, minor::siblings(dev) == 0)?;
         let ioctls = Layout::of_driver(ops)?;
-        let device = Device::new(dev, about, options, ioctls, hardware, Slot::new(ops))?;
+        let device = Device::new(
+            dev,
+            about,
+            options,
+            Carries {
+                ioctls,
+                reset: ops.has_reset(),
+            },
+            hardware,
+            Slot::new(ops),
+        )?;
 
         Ok(Self { device })
     }

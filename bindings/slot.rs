@@ -3,27 +3,41 @@
 //! The slot that holds a driver's data, and the gate in front of it.
 //!
 //! A [`Guard`] is the only way from user space to the driver. Whoever wants one enters the gate
-//! (`gate.c`: two per-CPU instructions, no shared cache line), and gets nothing once the gate is
-//! closed. The one who closes it waits until nobody is inside, and holds then a [`Drained`], which
-//! is the only way to end the contexts and the data.
+//! (`gate.c`: two per-CPU instructions, no shared cache line), and gets nothing while the gate is
+//! blocked, or once it is closed. A [`Monitor`] is the right to look at the device, which a blocked
+//! gate lets in too, and never leads to the driver.
 //!
-//! Interrupt threads and the alarm reach the data without a guard. They are stopped before the data
-//! goes.
+//! A [`Lifecycle`] is the right to have the driver change the device as a whole: to reset it. There
+//! is one at a time. Its holder may wait for those inside the gate; so who is inside never waits
+//! for a lifecycle.
+//!
+//! The one who closes the gate ends the lifecycle, waits until nobody is inside, and holds then a
+//! [`Drained`], which is the only way to end the contexts and the data.
+//!
+//! Interrupt threads, the alarm and other work reach the data without a guard. They are stopped
+//! before the data goes.
 
 use super::{
     alarm::Alarm,
+    errno::ESTALE,
     ioctl::ArrayBuffer,
     ops::{
         Erased,
         Ops, //
     },
     parent::Interrupt,
-    raw, //
+    raw,
+    work::DeviceWork, //
 };
 use crate::{
     device::Device,
     file::File,
-    mm::Region, //
+    mm::Region,
+    reset::{
+        self,
+        Contexts, //
+    },
+    state::Cause, //
 };
 use core::cell::UnsafeCell;
 use kernel::{
@@ -36,28 +50,46 @@ use kernel::{
     sync::{
         atomic::{
             Atomic,
-            Full, //
+            Full,
+            Relaxed, //
         },
-        Mutex, //
+        Mutex,
+        MutexGuard, //
     },
     types::Opaque, //
 };
 
-/// A kind of operation that enters the gate, for the log when one does not leave.
+/// A kind of operation that looks at a device and leaves the hardware alone: a blocked gate lets it
+/// in. For the log when one does not leave.
+#[derive(Clone, Copy)]
+pub(crate) struct MonitorKind(u32);
+
+impl MonitorKind {
+    pub(crate) const COMMON: Self = Self(0);
+    pub(crate) const CONTROL_OPEN: Self = Self(1);
+    pub(crate) const CONTROL_RELEASE: Self = Self(2);
+    pub(crate) const MMAP: Self = Self(3);
+    pub(crate) const FAULT: Self = Self(4);
+    pub(crate) const POLL: Self = Self(5);
+    pub(crate) const ATTRIBUTE: Self = Self(6);
+    const COUNT: u32 = 7;
+}
+
+/// A kind of operation that reaches the driver: a blocked gate keeps it out.
 #[derive(Clone, Copy)]
 pub(crate) struct Kind(u32);
 
 impl Kind {
-    pub(crate) const OPEN: Self = Self(0);
-    pub(crate) const RELEASE: Self = Self(1);
-    pub(crate) const MMAP: Self = Self(2);
-    pub(crate) const FAULT: Self = Self(3);
-    pub(crate) const POLL: Self = Self(4);
-    pub(crate) const FDINFO: Self = Self(5);
-    pub(crate) const COMMON: Self = Self(6);
-    pub(crate) const ATTRIBUTE: Self = Self(7);
+    // Those that are left out when they do not get in.
+    pub(crate) const DRIVER_POLL: Self = Self(MonitorKind::COUNT);
+    pub(crate) const DRIVER_FDINFO: Self = Self(MonitorKind::COUNT + 1);
+    // Those that need the device.
+    pub(crate) const OPEN: Self = Self(MonitorKind::COUNT + 2);
+    pub(crate) const RELEASE: Self = Self(MonitorKind::COUNT + 3);
+    pub(crate) const DRIVER_MMAP: Self = Self(MonitorKind::COUNT + 4);
+    pub(crate) const REGISTERS: Self = Self(MonitorKind::COUNT + 5);
     /// The driver's ioctls follow, each a kind of its own.
-    const DRIVER: u32 = 8;
+    const DRIVER: u32 = MonitorKind::COUNT + 6;
 
     /// The driver's ioctl at `index` of its table.
     #[inline]
@@ -66,12 +98,30 @@ impl Kind {
     }
 }
 
-/// A driver's data, the gate in front of it, its interrupts and its alarm.
+/// Names of the kinds before the driver's ioctls.
+const NAMES: [&CStr; Kind::DRIVER as usize] = [
+    c"common ioctl",
+    c"open of the control node",
+    c"release of the control node",
+    c"mmap",
+    c"page fault",
+    c"poll",
+    c"attribute",
+    c"the driver's poll",
+    c"the driver's fdinfo",
+    c"open",
+    c"release",
+    c"mmap of the driver's",
+    c"page fault on registers",
+];
+
+/// A driver's data, the gate in front of it, its interrupts, its alarm and other work.
 ///
 /// # Invariants
 ///
 /// `driver` changes twice: when it is filled, before anybody can enter or interrupt, and when it is
-/// emptied, after the gate is closed and drained and alarm and interrupts are stopped.
+/// emptied, after the lifecycle is over, the gate is closed and drained, and work and interrupts are
+/// stopped.
 #[pin_data(PinnedDrop)]
 pub(crate) struct Slot {
     #[pin]
@@ -80,8 +130,15 @@ pub(crate) struct Slot {
     driver: UnsafeCell<Option<Erased>>,
     #[pin]
     interrupts: Mutex<KVec<Interrupt>>,
+    /// Whether nobody gets a [`Lifecycle`] any more.
+    #[pin]
+    lifecycle: Mutex<bool>,
     #[pin]
     alarm: Alarm,
+    #[pin]
+    reset: DeviceWork,
+    #[pin]
+    check: DeviceWork,
 }
 
 // SAFETY: What it holds is `Send`.
@@ -101,12 +158,15 @@ impl Slot {
         try_pin_init!(Self {
             gate <- Opaque::try_ffi_init(move |gate| {
                 // SAFETY: `gate` is valid for writes and will not move.
-                to_result(unsafe { raw::accel_gate_init(gate, kinds) })
+                to_result(unsafe { raw::accel_gate_init(gate, MonitorKind::COUNT, kinds) })
             }),
             closing: Atomic::new(false),
             driver: UnsafeCell::new(None),
             interrupts <- new_mutex!(KVec::new(), "accel_interrupts"),
+            lifecycle <- new_mutex!(false, "accel_lifecycle"),
             alarm <- Alarm::new(),
+            reset <- DeviceWork::new(reset::run),
+            check <- DeviceWork::new(reset::check),
         }? Error)
     }
 
@@ -119,8 +179,26 @@ impl Slot {
     pub(super) unsafe fn fill(&self, device: &Device, driver: Erased) {
         // SAFETY: By this function's requirements nobody else looks.
         unsafe { *self.driver.get() = Some(driver) };
-        // SAFETY: By this function's requirements. `Drained::end` stops it.
-        unsafe { self.alarm.start(device) };
+        // SAFETY: By this function's requirements. `Drained::end` stops them.
+        unsafe {
+            self.alarm.start(device);
+            self.reset.start(device);
+            self.check.start(device);
+        }
+    }
+
+    pub(super) fn alarm(&self) -> &Alarm {
+        &self.alarm
+    }
+
+    /// The work that resets the device and tells of what has changed, [`reset::run`].
+    pub(crate) fn reset_work(&self) -> &DeviceWork {
+        &self.reset
+    }
+
+    /// The work that looks whether the device is well, [`reset::check`].
+    pub(crate) fn check_work(&self) -> &DeviceWork {
+        &self.check
     }
 
     /// Has the driver called at `at_ns`, if it is not to be called before.
@@ -128,33 +206,92 @@ impl Slot {
         self.alarm.set(at_ns);
     }
 
-    /// Enters, if the gate is open.
-    ///
-    /// # Errors
-    ///
-    /// `ENODEV` when it is closed.
+    /// Enters to reach the driver, if the gate is open.
     #[inline(always)]
-    pub(crate) fn enter(&self, kind: Kind) -> Result<Guard<'_>> {
-        // SAFETY: The gate is initialised and every `Kind` is less than its number of kinds.
-        if !unsafe { raw::accel_gate_enter(self.gate.get(), kind.0) } {
-            return Err(ENODEV);
+    pub(crate) fn enter(&self, kind: Kind) -> Option<Guard<'_>> {
+        self.enter_any(kind.0)
+    }
+
+    /// `kind` is less than the gate's number of kinds.
+    #[inline(always)]
+    fn enter_any(&self, kind: u32) -> Option<Guard<'_>> {
+        // SAFETY: The gate is initialised and every kind is less than its number of kinds.
+        if !unsafe { raw::accel_gate_enter(self.gate.get(), kind) } {
+            return None;
         }
         // SAFETY: We are inside, so by the type invariant nobody changes `driver`.
         match unsafe { &*self.driver.get() } {
-            Some(driver) => Ok(Guard {
+            Some(driver) => Some(Guard {
                 slot: self,
                 driver,
                 kind,
             }),
             None => {
                 // SAFETY: We have just entered with this kind.
-                unsafe { raw::accel_gate_leave(self.gate.get(), kind.0) };
-                Err(ENODEV)
+                unsafe { raw::accel_gate_leave(self.gate.get(), kind) };
+                None
             }
         }
     }
 
-    /// Lets nobody in any more. Returns the right to wait for those inside, once.
+    /// Enters to look at the device, if the gate is not closed.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` when it is closed.
+    #[inline]
+    pub(crate) fn monitor(&self, kind: MonitorKind) -> Result<Monitor<'_>> {
+        // SAFETY: The gate is initialised and every kind is less than its number of kinds.
+        if !unsafe { raw::accel_gate_enter(self.gate.get(), kind.0) } {
+            return Err(ENODEV);
+        }
+        Ok(Monitor { slot: self, kind })
+    }
+
+    /// Lets monitors in only, from soon on: [`Lifecycle::drain`] waits for it. Does not sleep.
+    pub(crate) fn block(&self) {
+        // SAFETY: The gate is initialised.
+        unsafe { raw::accel_gate_block(self.gate.get()) };
+    }
+
+    /// Lets all in again, unless the gate is closed.
+    pub(crate) fn unblock(&self) {
+        // SAFETY: The gate is initialised.
+        unsafe { raw::accel_gate_unblock(self.gate.get()) };
+    }
+
+    /// Whether the gate lets monitors in only.
+    pub(crate) fn is_blocked(&self) -> bool {
+        // SAFETY: The gate is initialised.
+        unsafe { raw::accel_gate_is_blocked(self.gate.get()) }
+    }
+
+    /// Waits for the right to change the device as a whole. Not to be called inside the gate.
+    ///
+    /// Nothing once the device is going, or while it is not there yet.
+    pub(crate) fn lifecycle(&self) -> Option<Lifecycle<'_>> {
+        let guard = self.lifecycle.lock();
+
+        if *guard {
+            return None;
+        }
+        // SAFETY: The lifecycle is not over, and will not be while we hold its lock, so by the type
+        // invariant nobody empties `driver`; it is filled before anybody else is here.
+        let driver = unsafe { (*self.driver.get()).as_ref()? };
+
+        Some(Lifecycle {
+            slot: self,
+            driver,
+            _guard: guard,
+        })
+    }
+
+    /// Keeps others from having a [`Lifecycle`].
+    pub(super) fn lock_lifecycle(&self) -> MutexGuard<'_, bool> {
+        self.lifecycle.lock()
+    }
+
+    /// Lets nobody in any more. Returns the right to end what is behind the gate, once.
     pub(crate) fn close(&self) -> Option<Closing<'_>> {
         if self.closing.xchg(true, Full) {
             return None;
@@ -187,8 +324,9 @@ impl Slot {
 
     /// Whether the driver is here and lies in `module`.
     pub(super) fn is_in(&self, module: *const bindings::module) -> bool {
-        self.enter(Kind::OPEN)
-            .is_ok_and(|guard| guard.driver.ops().is_in(module))
+        // As a monitor: also when the gate is blocked.
+        self.enter_any(MonitorKind::COMMON.0)
+            .is_some_and(|guard| guard.driver.ops().is_in(module))
     }
 
     /// Owns `interrupt`, and stops it before the data goes.
@@ -211,7 +349,7 @@ impl PinnedDrop for Slot {
 pub(crate) struct Guard<'a> {
     slot: &'a Slot,
     driver: &'a Erased,
-    kind: Kind,
+    kind: u32,
 }
 
 impl Guard<'_> {
@@ -229,7 +367,8 @@ impl Guard<'_> {
     ///
     /// # Errors
     ///
-    /// `ENOTTY` no such ioctl; `EINVAL` when structure or arrays do not fit; the handler's.
+    /// `ENOTTY` no such ioctl; `EINVAL` when structure or arrays do not fit; `ESTALE` when the
+    /// context is lost; the handler's.
     #[inline(always)]
     pub(crate) fn call_ioctl(
         &self,
@@ -241,9 +380,10 @@ impl Guard<'_> {
         let ioctl = self.driver.ops().ioctl(index).ok_or(ENOTTY)?;
         let raw = ioctl.bind(arrays)?;
 
-        if args.size != ioctl.size() || !file.context().is_open() {
+        if args.size != ioctl.size() {
             return Err(EINVAL);
         }
+        file.context().check()?;
         // SAFETY: `ioctl` is of this table; `args` are aligned bytes of its size that we have
         // borrowed; `bind` has checked the arrays; the context is open, and is closed when no call
         // is in progress.
@@ -254,10 +394,12 @@ impl Guard<'_> {
     }
 
     /// What the driver shows at an offset.
+    ///
+    /// # Errors
+    ///
+    /// `ESTALE` when the context is lost; the driver's.
     pub(crate) fn mmap(&self, file: &File, offset: u64, size: u64) -> Result<Region> {
-        if !file.context().is_open() {
-            return Err(EINVAL);
-        }
+        file.context().check()?;
         // SAFETY: The context is open.
         unsafe { self.driver.mmap(file, offset, size) }
     }
@@ -281,6 +423,21 @@ impl Drop for Guard<'_> {
     #[inline]
     fn drop(&mut self) {
         // SAFETY: A guard has entered with this kind, and leaves once. The slot outlives it.
+        unsafe { raw::accel_gate_leave(self.slot.gate.get(), self.kind) };
+    }
+}
+
+/// The right to look at a device: it does not go while one of these exists. What holds for a
+/// [`Guard`]'s holder holds for this one's.
+pub(crate) struct Monitor<'a> {
+    slot: &'a Slot,
+    kind: MonitorKind,
+}
+
+impl Drop for Monitor<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: A monitor has entered with this kind, and leaves once. The slot outlives it.
         unsafe { raw::accel_gate_leave(self.slot.gate.get(), self.kind.0) };
     }
 }
@@ -308,19 +465,27 @@ impl<'a> ArgsMut<'a> {
 }
 
 /// The context of an open compute file, or nothing.
-pub(crate) struct ContextSlot(Atomic<*mut c_void>);
+pub(crate) struct ContextSlot {
+    /// What calls work on.
+    context: Atomic<*mut c_void>,
+    /// What was there until it was lost in a reset: no call gets it.
+    lost: Atomic<*mut c_void>,
+}
 
 impl ContextSlot {
     /// The slot of a file without a context.
     pub(crate) fn empty() -> Self {
-        Self(Atomic::new(core::ptr::null_mut()))
+        Self {
+            context: Atomic::new(core::ptr::null_mut()),
+            lost: Atomic::new(core::ptr::null_mut()),
+        }
     }
 
     fn open(&self, driver: &Erased, device: &Device) -> Result {
         let context = driver.open(device)?;
 
         if self
-            .0
+            .context
             .cmpxchg(core::ptr::null_mut(), context, Full)
             .is_err()
         {
@@ -335,79 +500,175 @@ impl ContextSlot {
     pub(super) fn get(&self) -> *mut c_void {
         // `READ_ONCE`, which is not a call as `Atomic::load` is.
         // SAFETY: The pointer is there for as long as `self`, and is written by `xchg` as a whole.
-        unsafe { self.0.as_ptr().read_volatile() }
+        unsafe { self.context.as_ptr().read_volatile() }
     }
 
+    /// Whether there is a context, and it is not lost.
     #[inline]
-    fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         !self.get().is_null()
     }
 
-    fn close(&self, driver: &Erased, device: &Device) {
-        let context = self.0.xchg(core::ptr::null_mut(), Full);
+    /// Whether the context was lost in a reset.
+    pub(crate) fn is_lost(&self) -> bool {
+        !self.lost.load(Relaxed).is_null()
+    }
 
-        if !context.is_null() {
-            // SAFETY: Contexts come from `open`, and whoever exchanged it has it alone. No call is
-            // using it: the callers are the file's release and the one who has drained the gate.
-            unsafe { driver.close(device, context) };
+    #[inline]
+    fn check(&self) -> Result {
+        if !self.is_open() {
+            return Err(self.missing());
+        }
+        Ok(())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn missing(&self) -> Error {
+        match self.is_lost() {
+            true => ESTALE.into(),
+            false => EINVAL,
+        }
+    }
+
+    /// Has no call work on the context any more. Returns whether there was one to lose.
+    fn lose(&self) -> bool {
+        let context = self.context.xchg(core::ptr::null_mut(), Full);
+
+        if context.is_null() {
+            return false;
+        }
+        self.lost.store(context, Relaxed);
+        true
+    }
+
+    fn close(&self, driver: &Erased, device: &Device) {
+        for slot in [&self.context, &self.lost] {
+            let context = slot.xchg(core::ptr::null_mut(), Full);
+
+            if !context.is_null() {
+                // SAFETY: Contexts come from `open`, and whoever exchanged it has it alone. No call
+                // is using it: the callers are the file's release and the one who has drained the
+                // gate.
+                unsafe { driver.close(device, context) };
+            }
         }
     }
 }
 
-/// The right to wait until nobody is inside.
+/// The right to change a device as a whole. There is one at a time, and none once it is going.
+pub(crate) struct Lifecycle<'a> {
+    slot: &'a Slot,
+    driver: &'a Erased,
+    _guard: MutexGuard<'a, bool>,
+}
+
+impl Lifecycle<'_> {
+    /// Waits until nobody is inside but monitors, after [`Slot::block`]. Calls `slow` every
+    /// `warn_ms`, to say what is inside.
+    pub(crate) fn drain(&self, warn_ms: usize, mut slow: impl FnMut(&CStr, usize)) {
+        let gate = self.slot.gate.get();
+
+        // SAFETY: The gate is initialised and blocked.
+        unsafe { raw::accel_gate_settle(gate) };
+        // SAFETY: As above.
+        while !unsafe { raw::accel_gate_drain(gate, false, warn_ms) } {
+            inside(self.slot, Some(self.driver), MonitorKind::COUNT, &mut slow);
+        }
+    }
+
+    /// Has the driver reset the device.
+    ///
+    /// # Errors
+    ///
+    /// The driver's.
+    pub(crate) fn reset(&self, device: &Device, cause: Cause) -> Result<Contexts> {
+        self.driver.reset(device, cause)
+    }
+
+    /// Has the driver look whether the device is well.
+    ///
+    /// # Errors
+    ///
+    /// The driver's.
+    pub(crate) fn check(&self, device: &Device) -> Result {
+        self.driver.check(device)
+    }
+
+    /// Has calls find that the context of `file` is lost. Returns whether it has one. Nobody is
+    /// inside but monitors.
+    pub(crate) fn lose(&self, file: &File) -> bool {
+        file.context().lose()
+    }
+
+    /// Ends the context of a file that nothing else uses any more.
+    pub(crate) fn close(&self, file: &File) {
+        file.context().close(self.driver, file.device());
+    }
+}
+
+/// Calls `found` with the name and number of each kind of operation from `first` on that is inside.
+/// None of them is let in.
+fn inside(slot: &Slot, driver: Option<&Erased>, first: u32, mut found: impl FnMut(&CStr, usize)) {
+    let ioctls = driver.map_or(0, |driver| driver.ops().ioctls_len());
+
+    for kind in first..Kind::driver(ioctls).0 {
+        // SAFETY: The gate is initialised; `kind` is less than its kinds.
+        let count = unsafe { raw::accel_gate_inside(slot.gate.get(), kind) };
+        let index = (kind as usize).wrapping_sub(Kind::DRIVER as usize);
+
+        if count == 0 {
+            continue;
+        }
+        match (
+            NAMES.get(kind as usize),
+            driver.and_then(|driver| driver.ops().ioctl(index)),
+        ) {
+            (Some(name), _) => found(name, count),
+            // SAFETY: A driver's names are constants that end with NUL.
+            (None, Some(ioctl)) => found(unsafe { CStr::from_char_ptr(ioctl.name) }, count),
+            (None, None) => (),
+        }
+    }
+}
+
+/// The right to end the lifecycle of a device that is closed.
 pub(crate) struct Closing<'a> {
     slot: &'a Slot,
 }
 
 impl<'a> Closing<'a> {
-    /// Waits up to `timeout_ms`; gives itself back when somebody is still inside.
-    pub(crate) fn drain(self, timeout_ms: usize) -> Result<Drained<'a>, Self> {
-        // SAFETY: The gate is initialised and closed.
-        if unsafe { raw::accel_gate_drain(self.slot.gate.get(), timeout_ms) } {
-            Ok(Drained { slot: self.slot })
-        } else {
-            Err(self)
-        }
-    }
+    /// Waits for whoever has the lifecycle, calls `last` and ends it.
+    pub(crate) fn end_lifecycle(self, last: impl FnOnce()) -> Ending<'a> {
+        let mut over = self.slot.lifecycle.lock();
 
-    /// Calls `found` with the name and number of each kind of operation that is inside.
-    pub(crate) fn inside(&self, mut found: impl FnMut(&CStr, u32)) {
-        const NAMES: [&CStr; Kind::DRIVER as usize] = [
-            c"open",
-            c"release",
-            c"mmap",
-            c"page fault",
-            c"poll",
-            c"fdinfo",
-            c"common ioctl",
-            c"attribute",
-        ];
-        // SAFETY: The one who closes is the one who drains, so `driver` is still unchanged.
-        let driver = unsafe { (*self.slot.driver.get()).as_ref() };
-        let ioctls = driver.map_or(0, |driver| driver.ops().ioctls_len());
-
-        for kind in 0..Kind::driver(ioctls).0 {
-            // SAFETY: The gate is initialised and closed; `kind` is less than its kinds.
-            let count = unsafe { raw::accel_gate_inside(self.slot.gate.get(), kind) };
-            let index = (kind as usize).wrapping_sub(Kind::DRIVER as usize);
-
-            if count == 0 {
-                continue;
-            }
-            match (
-                NAMES.get(kind as usize),
-                driver.and_then(|driver| driver.ops().ioctl(index)),
-            ) {
-                (Some(name), _) => found(name, count),
-                // SAFETY: A driver's names are constants that end with NUL.
-                (None, Some(ioctl)) => found(unsafe { CStr::from_char_ptr(ioctl.name) }, count),
-                (None, None) => (),
-            }
-        }
+        last();
+        *over = true;
+        Ending { slot: self.slot }
     }
 }
 
-/// The right to end what the driver owns: nobody is inside and nobody will be.
+/// The right to wait until nobody is inside.
+pub(crate) struct Ending<'a> {
+    slot: &'a Slot,
+}
+
+impl<'a> Ending<'a> {
+    /// Waits until nobody is inside. Calls `slow` every `warn_ms`, to say what is.
+    pub(crate) fn drain(self, warn_ms: usize, mut slow: impl FnMut(&CStr, usize)) -> Drained<'a> {
+        // SAFETY: The gate is initialised and closed.
+        while !unsafe { raw::accel_gate_drain(self.slot.gate.get(), true, warn_ms) } {
+            // SAFETY: The one who closes is the one who drains, so `driver` is still unchanged.
+            let driver = unsafe { (*self.slot.driver.get()).as_ref() };
+
+            inside(self.slot, driver, 0, &mut slow);
+        }
+        Drained { slot: self.slot }
+    }
+}
+
+/// The right to end what the driver owns: nobody is inside and nobody will be, and nobody has the
+/// lifecycle.
 pub(crate) struct Drained<'a> {
     slot: &'a Slot,
 }
@@ -421,21 +682,23 @@ impl Drained<'_> {
         }
     }
 
-    /// Stops the alarm and then the interrupts: who was called for them has returned when this does.
+    /// Stops work and then the interrupts: who was called for them has returned when this does.
     ///
     /// In that order, so that an alarm that looks after work finds what interrupts have said of it.
     pub(crate) fn stop_callbacks(&self) {
+        self.slot.check.stop();
+        self.slot.reset.stop();
         self.slot.alarm.stop();
         let interrupts = core::mem::take(&mut *self.slot.interrupts.lock());
 
         drop(interrupts);
     }
 
-    /// Stops alarm and interrupts if that is still to be done, and drops the driver's data.
+    /// Stops work and interrupts if that is still to be done, and drops the driver's data.
     pub(crate) fn end(self) {
         self.stop_callbacks();
-        // SAFETY: The gate is drained, this is the only `Drained`, and alarm and interrupts are
-        // stopped: all that could have a reference to `driver` is gone.
+        // SAFETY: The lifecycle is over, the gate is drained, this is the only `Drained`, and work
+        // and interrupts are stopped: all that could have a reference to `driver` is gone.
         let driver = unsafe { (*self.slot.driver.get()).take() };
 
         drop(driver);

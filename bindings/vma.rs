@@ -11,7 +11,10 @@
 use super::{
     node::shared,
     raw,
-    slot::Kind, //
+    slot::{
+        Kind,
+        MonitorKind, //
+    }, //
 };
 use crate::{
     file::File,
@@ -175,7 +178,7 @@ unsafe extern "C" fn access(
         let offset = (pgoff << PAGE_SHIFT) + (address - range.vm_start);
         // The kernel may ask for more than this VMA has.
         let len = usize::try_from(len)?.min(range.vm_end - address);
-        let _guard = file.device().slot().enter(Kind::FAULT)?;
+        let _monitor = file.device().slot().monitor(MonitorKind::FAULT)?;
 
         let done = if write != 0 {
             // SAFETY: The kernel hands in a buffer of `len` bytes to read from.
@@ -230,9 +233,20 @@ unsafe fn handle(
 
         (file_of((*vma).vm_file), mapping_of(vma))
     };
-    let result = match (mapping, file.device().slot().enter(Kind::FAULT)) {
-        (Some(mapping), Ok(_guard)) => handler(mapping, &Fault { vmf }),
-        _ => FaultResult::SIGBUS,
+    let slot = file.device().slot();
+    let result = match mapping {
+        Some(mapping) if mapping.is_registers() => match slot.enter(Kind::REGISTERS) {
+            Some(_guard) if file.context().is_open() => handler(mapping, &Fault { vmf }),
+            Some(_guard) => FaultResult::SIGBUS,
+            // Touched again it faults again.
+            None if file.device().will_unblock() => FaultResult::DONE,
+            None => FaultResult::SIGBUS,
+        },
+        Some(mapping) => match slot.monitor(MonitorKind::FAULT) {
+            Ok(_monitor) => handler(mapping, &Fault { vmf }),
+            Err(_) => FaultResult::SIGBUS,
+        },
+        None => FaultResult::SIGBUS,
     };
 
     result.0

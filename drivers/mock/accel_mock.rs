@@ -7,9 +7,10 @@
 
 use accel::{
     Call,
+    Cause,
+    Contexts,
     Job,
-    Lent,
-    State, //
+    Lent, //
 };
 use kernel::{
     device::{
@@ -37,11 +38,14 @@ accel::uapi_types!("accel_mock");
 
 struct Mock;
 
+/// A time that does not come.
+const NEVER: i64 = i64::MAX;
+
 /// A job that ends at a time.
 struct Later {
     /// Of the context that it belongs to.
     number: u64,
-    /// `CLOCK_MONOTONIC`, in nanoseconds.
+    /// `CLOCK_MONOTONIC`, in nanoseconds; [`NEVER`] when the file holds it.
     at_ns: i64,
     /// Whether the alarm looks every millisecond.
     poll: bool,
@@ -50,9 +54,45 @@ struct Later {
     job: Job,
 }
 
-/// The jobs of a device that end later.
+/// What a device is to ask the core for.
+#[derive(Clone, Copy)]
+enum Ask {
+    Nothing,
+    Reset(Cause),
+    Check,
+    Fail,
+    NeedsReset,
+}
+
+impl Ask {
+    fn now(self, device: &Lent<'_, '_, Mock>) {
+        match self {
+            Self::Nothing => (),
+            Self::Reset(cause) => device.request_reset(cause),
+            Self::Check => device.data().plan.lock().unwell = true,
+            Self::Fail => device.fail(),
+            Self::NeedsReset => device.needs_reset(),
+        }
+    }
+}
+
+/// How resets go.
+#[derive(Clone, Copy)]
+struct How {
+    lose: bool,
+    fail: bool,
+    milliseconds: u32,
+}
+
+/// What a device is to do later.
 struct Plan {
     later: KVec<Later>,
+    /// What it asks for when its time comes.
+    ask: Ask,
+    ask_ns: i64,
+    how: How,
+    /// Whether it does not pass its check.
+    unwell: bool,
     /// What the alarm has been set to since it came: the mock believes that it is over then.
     alarm_ns: i64,
 }
@@ -85,23 +125,21 @@ impl Clock {
                 true => later.at_ns.min(soon_ns),
                 false => later.at_ns,
             })
-            .min();
+            .fold(plan.ask_ns, i64::min);
 
-        if let Some(next_ns) = next_ns {
+        if next_ns != NEVER {
             plan.alarm_ns = plan.alarm_ns.min(next_ns);
             device.set_alarm(next_ns);
         }
     }
 }
 
-/// What an open file has: a buffer once it is mapped, and a job that it may hold.
+/// What an open file has: a buffer once it is mapped.
 #[pin_data]
 struct Context {
     number: u64,
     #[pin]
     scratch: Mutex<Option<Arc<accel::Buffer>>>,
-    #[pin]
-    held: Mutex<Option<Job>>,
 }
 
 struct Add;
@@ -160,19 +198,30 @@ impl accel::Ioctl<Mock> for Submit {
     type Arrays = ();
 
     fn call(call: &Call<'_, '_, Mock>, args: &mut Self::Args, (): ()) -> Result {
-        let context = call.context();
-        let mut held = context.held.lock();
+        let number = call.context().number;
+        let clock = call.data();
+        let plan = &mut *clock.plan.lock();
+        let is_held = |it: &Later| it.number == number && it.at_ns == NEVER;
         let hold = match args.flags {
             0 => false,
-            uapi::ACCEL_MOCK_SUBMIT_HOLD if held.is_some() => return Err(EAGAIN),
+            uapi::ACCEL_MOCK_SUBMIT_HOLD if plan.later.iter().any(is_held) => return Err(EAGAIN),
             uapi::ACCEL_MOCK_SUBMIT_HOLD => true,
             _ => return Err(EINVAL),
         };
+        plan.later.reserve(usize::from(hold), GFP_KERNEL_ACCOUNT)?;
         let job = call.timeline(args.timeline)?.submit()?;
 
         args.point = job.point();
         if hold {
-            *held = Some(job);
+            let later = Later {
+                number,
+                at_ns: NEVER,
+                poll: false,
+                stall: false,
+                job,
+            };
+
+            plan.later.push(later, GFP_KERNEL_ACCOUNT)?;
         } else {
             job.end(Ok(()));
         }
@@ -217,7 +266,8 @@ impl accel::Ioctl<Mock> for SubmitLater {
         let at_ns = accel::now_ns() + Delta::from_millis(args.milliseconds.into()).as_nanos();
         let clock = call.data();
         let mut plan = clock.plan.lock();
-        let own = plan.later.iter().filter(|it| it.number == number).count();
+        let is_own = |it: &&Later| it.number == number && it.at_ns != NEVER;
+        let own = plan.later.iter().filter(is_own).count();
 
         if own >= uapi::ACCEL_MOCK_LATER_MAX as usize {
             return Err(EAGAIN);
@@ -241,27 +291,48 @@ impl accel::Ioctl<Mock> for SubmitLater {
     }
 }
 
-struct SetState;
+struct Reset;
 
-impl accel::Ioctl<Mock> for SetState {
-    const COMMAND: u32 = uapi::ACCEL_MOCK_IOCTL_STATE;
-    const NAME: &'static CStr = c"state";
-    type Args = uapi::accel_mock_state;
+impl accel::Ioctl<Mock> for Reset {
+    const COMMAND: u32 = uapi::ACCEL_MOCK_IOCTL_RESET;
+    const NAME: &'static CStr = c"reset";
+    type Args = uapi::accel_mock_reset;
     type Arrays = ();
 
     fn call(call: &Call<'_, '_, Mock>, args: &mut Self::Args, (): ()) -> Result {
-        const STATES: [State; 5] = [
-            State::Operational,
-            State::Resetting,
-            State::NeedsReset,
-            State::Malfunction,
-            State::Suspended,
-        ];
-        let known = STATES.iter().find(|&&state| state as u32 == args.state);
-
-        match (known, args.flags) {
-            (Some(state), 0) => call.set_state(*state),
+        let ask = match args.ask {
+            uapi::ACCEL_MOCK_ASK_NOTHING => Ask::Nothing,
+            uapi::ACCEL_MOCK_ASK_RESET => Ask::Reset(Cause::Driver),
+            uapi::ACCEL_MOCK_ASK_DEADLINE => Ask::Reset(Cause::Deadline),
+            uapi::ACCEL_MOCK_ASK_CHECK => Ask::Check,
+            uapi::ACCEL_MOCK_ASK_FAIL => Ask::Fail,
+            uapi::ACCEL_MOCK_ASK_NEEDS_RESET => Ask::NeedsReset,
             _ => return Err(EINVAL),
+        };
+
+        if args.flags & !(uapi::ACCEL_MOCK_RESET_LOSE | uapi::ACCEL_MOCK_RESET_FAIL) != 0
+            || args.milliseconds > uapi::ACCEL_MOCK_RESET_MS_MAX
+            || args.delay_ms > uapi::ACCEL_MOCK_RESET_MS_MAX
+        {
+            return Err(EINVAL);
+        }
+        let clock = call.data();
+        {
+            let plan = &mut *clock.plan.lock();
+
+            plan.how = How {
+                lose: args.flags & uapi::ACCEL_MOCK_RESET_LOSE != 0,
+                fail: args.flags & uapi::ACCEL_MOCK_RESET_FAIL != 0,
+                milliseconds: args.milliseconds,
+            };
+            if args.delay_ms != 0 {
+                plan.ask = ask;
+                plan.ask_ns = accel::now_ns() + Delta::from_millis(args.delay_ms.into()).as_nanos();
+            }
+        }
+        match args.delay_ms {
+            0 => ask.now(call),
+            _ => clock.set_alarm(call),
         }
         Ok(())
     }
@@ -277,6 +348,7 @@ impl accel::Driver for Mock {
     const DESCRIPTION: accel::Description = accel::Description {
         uapi_name: "accel_mock",
         class: accel::Class::Virtual,
+        check_ms: 100,
         ..accel::Description::DEFAULT
     };
     const IOCTLS: &'static [accel::IoctlEntry<Self>] = &[
@@ -285,7 +357,7 @@ impl accel::Driver for Mock {
         accel::ioctl::<Self, Submit>(),
         accel::ioctl::<Self, Stall>(),
         accel::ioctl::<Self, SubmitLater>(),
-        accel::ioctl::<Self, SetState>(),
+        accel::ioctl::<Self, Reset>(),
     ];
 
     fn new<'bound>(_: &'bound Device<Bound>, (): ()) -> impl PinInit<Clock, Error> + 'bound {
@@ -293,7 +365,11 @@ impl accel::Driver for Mock {
             contexts: Atomic::new(0),
             plan <- new_mutex!(Plan {
                 later: KVec::new(),
-                alarm_ns: i64::MAX,
+                ask: Ask::Nothing,
+                ask_ns: NEVER,
+                how: How { lose: false, fail: false, milliseconds: 0 },
+                unwell: false,
+                alarm_ns: NEVER,
             }),
         })
     }
@@ -302,7 +378,6 @@ impl accel::Driver for Mock {
         try_pin_init!(Context {
             number: device.data().contexts.fetch_add(1, Relaxed),
             scratch <- new_mutex!(None),
-            held <- new_mutex!(None),
         })
     }
 
@@ -317,8 +392,21 @@ impl accel::Driver for Mock {
 
     fn alarm(device: &Lent<'_, '_, Self>) {
         let clock = device.data();
-        let due_ns = core::mem::replace(&mut clock.plan.lock().alarm_ns, i64::MAX);
+        let (due_ns, ask) = {
+            let plan = &mut *clock.plan.lock();
+            let due_ns = core::mem::replace(&mut plan.alarm_ns, NEVER);
+            let ask = match plan.ask_ns <= due_ns {
+                true => core::mem::replace(&mut plan.ask, Ask::Nothing),
+                false => Ask::Nothing,
+            };
 
+            if plan.ask_ns <= due_ns {
+                plan.ask_ns = NEVER;
+            }
+            (due_ns, ask)
+        };
+
+        ask.now(device);
         while let Some(later) = clock.take(|later| later.at_ns <= due_ns) {
             if later.stall {
                 fsleep(Delta::from_millis(uapi::ACCEL_MOCK_LATER_STALL_MS.into()));
@@ -326,6 +414,35 @@ impl accel::Driver for Mock {
             later.job.end(Ok(()));
         }
         clock.set_alarm(device);
+    }
+
+    fn reset(device: &Lent<'_, '_, Self>, _cause: Cause) -> Result<Contexts> {
+        let clock = device.data();
+        let how = clock.plan.lock().how;
+        let end_ns = accel::now_ns() + Delta::from_millis(how.milliseconds.into()).as_nanos();
+
+        while accel::now_ns() < end_ns {
+            if device.is_going() {
+                return Err(ENODEV);
+            }
+            fsleep(Delta::from_millis(1));
+        }
+        while let Some(later) = clock.take(|_| true) {
+            later.job.end(Err(EIO));
+        }
+        clock.plan.lock().unwell = false;
+        match how {
+            How { fail: true, .. } => Err(EIO),
+            How { lose: true, .. } => Ok(Contexts::Lost),
+            _ => Ok(Contexts::Kept),
+        }
+    }
+
+    fn check(device: &Lent<'_, '_, Self>) -> Result {
+        match device.data().plan.lock().unwell {
+            true => Err(EIO),
+            false => Ok(()),
+        }
     }
 
     fn mmap(call: &Call<'_, '_, Self>, offset: u64, _size: u64) -> Result<accel::Region> {

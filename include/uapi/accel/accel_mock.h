@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
 /*
  * An accelerator without hardware that uses what the core offers, for tests: it
- * adds, ends jobs at once or later or holds them, and says of itself what it is
+ * adds, ends jobs at once or later or holds them, and is reset when and how it is
  * told to.
  */
 #ifndef _UAPI_ACCEL_ACCEL_MOCK_H
@@ -14,7 +14,7 @@
 #define ACCEL_MOCK_NR_SUBMIT 0x42
 #define ACCEL_MOCK_NR_STALL 0x43
 #define ACCEL_MOCK_NR_LATER 0x44
-#define ACCEL_MOCK_NR_STATE 0x45
+#define ACCEL_MOCK_NR_RESET 0x45
 
 #define ACCEL_MOCK_SUM_MAX 4096
 
@@ -49,7 +49,7 @@ struct accel_mock_sum {
 };
 
 /* accel_mock_submit.flags */
-#define ACCEL_MOCK_SUBMIT_HOLD (1U << 0) /* until the file closes */
+#define ACCEL_MOCK_SUBMIT_HOLD (1U << 0) /* until the file closes, or a reset */
 
 /**
  * struct accel_mock_submit - argument of ACCEL_MOCK_IOCTL_SUBMIT
@@ -119,16 +119,39 @@ struct accel_mock_later {
 	__u64 point;
 };
 
+/* What the device asks the core for: accel_mock_reset.ask */
+#define ACCEL_MOCK_ASK_NOTHING 0
+#define ACCEL_MOCK_ASK_RESET 1 /* ACCEL_CAUSE_DRIVER */
+#define ACCEL_MOCK_ASK_DEADLINE 2 /* ACCEL_CAUSE_DEADLINE */
+#define ACCEL_MOCK_ASK_CHECK 3 /* it does not pass its next check */
+#define ACCEL_MOCK_ASK_FAIL 4 /* ACCEL_STATE_MALFUNCTION */
+#define ACCEL_MOCK_ASK_NEEDS_RESET 5 /* ACCEL_STATE_NEEDS_RESET */
+
+/* accel_mock_reset.flags */
+#define ACCEL_MOCK_RESET_LOSE (1U << 0) /* contexts are lost in a reset */
+#define ACCEL_MOCK_RESET_FAIL (1U << 1) /* resets do not help */
+
+/* Milliseconds. */
+#define ACCEL_MOCK_RESET_MS_MAX 20000
+
 /**
- * struct accel_mock_state - argument of ACCEL_MOCK_IOCTL_STATE
- * @state: in, enum accel_state, which ACCEL_INFO_STATE tells from then on
- * @flags: in, 0
+ * struct accel_mock_reset - argument of ACCEL_MOCK_IOCTL_RESET
+ * @ask: in, ACCEL_MOCK_ASK_*
+ * @flags: in, ACCEL_MOCK_RESET_*: how resets go from now on
+ * @milliseconds: in, that a reset takes from now on, at most
+ *	ACCEL_MOCK_RESET_MS_MAX
+ * @delay_ms: in, until the device asks, at most ACCEL_MOCK_RESET_MS_MAX; what it
+ *	was to ask before that is forgotten. 0: it asks at once
  *
- * Errors: EINVAL @state or @flags.
+ * A reset ends the jobs that are held or end later with EIO.
+ *
+ * Errors: EINVAL @ask, @flags, @milliseconds or @delay_ms.
  */
-struct accel_mock_state {
-	__u32 state;
+struct accel_mock_reset {
+	__u32 ask;
 	__u32 flags;
+	__u32 milliseconds;
+	__u32 delay_ms;
 };
 
 #define ACCEL_MOCK_IOCTL_ADD \
@@ -142,8 +165,8 @@ struct accel_mock_state {
 	_IOW(ACCEL_IOCTL_TYPE, ACCEL_MOCK_NR_STALL, struct accel_mock_stall)
 #define ACCEL_MOCK_IOCTL_LATER \
 	_IOWR(ACCEL_IOCTL_TYPE, ACCEL_MOCK_NR_LATER, struct accel_mock_later)
-#define ACCEL_MOCK_IOCTL_STATE \
-	_IOW(ACCEL_IOCTL_TYPE, ACCEL_MOCK_NR_STATE, struct accel_mock_state)
+#define ACCEL_MOCK_IOCTL_RESET \
+	_IOW(ACCEL_IOCTL_TYPE, ACCEL_MOCK_NR_RESET, struct accel_mock_reset)
 
 /* Bytes of the scratch buffer that each file has at mmap offset 0. */
 #define ACCEL_MOCK_SCRATCH_SIZE 4096

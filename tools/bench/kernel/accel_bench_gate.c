@@ -20,7 +20,7 @@ u64 accel_bench_gate(void)
 	u64 start, end;
 	int i;
 
-	if (accel_gate_init(&gate, 1))
+	if (accel_gate_init(&gate, 0, 1))
 		return U64_MAX;
 	start = accel_bench_now();
 	for (i = 0; i < ROUNDS; i++)

@@ -222,9 +222,11 @@ static const struct field fields[] = {
 	F(accel_mock_later, point, 16, 8),
 	END(accel_mock_later, 24),
 
-	F(accel_mock_state, state, 0, 4),
-	F(accel_mock_state, flags, 4, 4),
-	END(accel_mock_state, 8),
+	F(accel_mock_reset, ask, 0, 4),
+	F(accel_mock_reset, flags, 4, 4),
+	F(accel_mock_reset, milliseconds, 8, 4),
+	F(accel_mock_reset, delay_ms, 12, 4),
+	END(accel_mock_reset, 16),
 
 	F(accel_npu_map, buffer, 0, 4),
 	F(accel_npu_map, flags, 4, 4),
@@ -315,7 +317,7 @@ static const struct number numbers[] = {
 	N(ACCEL_MOCK_IOCTL_SUBMIT, 0xc010c142),
 	N(ACCEL_MOCK_IOCTL_STALL, 0x4008c143),
 	N(ACCEL_MOCK_IOCTL_LATER, 0xc018c144),
-	N(ACCEL_MOCK_IOCTL_STATE, 0x4008c145),
+	N(ACCEL_MOCK_IOCTL_RESET, 0x4010c145),
 	N(ACCEL_NPU_IOCTL_MAP, 0x4020c140),
 	N(ACCEL_NPU_IOCTL_UNMAP, 0x4010c141),
 	N(ACCEL_NPU_IOCTL_SUBMIT, 0xc020c142),
@@ -371,6 +373,15 @@ static const struct number numbers[] = {
 	N(ACCEL_EDU_JOBS_MAX, 64),
 	N(ACCEL_MOCK_SUM_MAX, 4096),
 	N(ACCEL_MOCK_SUBMIT_HOLD, 1),
+	N(ACCEL_MOCK_ASK_NOTHING, 0),
+	N(ACCEL_MOCK_ASK_RESET, 1),
+	N(ACCEL_MOCK_ASK_DEADLINE, 2),
+	N(ACCEL_MOCK_ASK_CHECK, 3),
+	N(ACCEL_MOCK_ASK_FAIL, 4),
+	N(ACCEL_MOCK_ASK_NEEDS_RESET, 5),
+	N(ACCEL_MOCK_RESET_LOSE, 1),
+	N(ACCEL_MOCK_RESET_FAIL, 2),
+	N(ACCEL_MOCK_RESET_MS_MAX, 20000),
 	N(ACCEL_MOCK_LATER_POLL, 1),
 	N(ACCEL_MOCK_LATER_STALL, 2),
 	N(ACCEL_MOCK_LATER_MAX, 64),
@@ -453,7 +464,7 @@ SAME_EVERYWHERE(accel_mock_sum, 32);
 SAME_EVERYWHERE(accel_mock_submit, 16);
 SAME_EVERYWHERE(accel_mock_stall, 8);
 SAME_EVERYWHERE(accel_mock_later, 24);
-SAME_EVERYWHERE(accel_mock_state, 8);
+SAME_EVERYWHERE(accel_mock_reset, 16);
 SAME_EVERYWHERE(accel_npu_map, 32);
 SAME_EVERYWHERE(accel_npu_unmap, 16);
 SAME_EVERYWHERE(accel_npu_job, 16);
@@ -495,7 +506,7 @@ KEEP(accel_mock_sum);
 KEEP(accel_mock_submit);
 KEEP(accel_mock_stall);
 KEEP(accel_mock_later);
-KEEP(accel_mock_state);
+KEEP(accel_mock_reset);
 KEEP(accel_npu_map);
 KEEP(accel_npu_unmap);
 KEEP(accel_npu_job);

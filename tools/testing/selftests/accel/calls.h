@@ -334,12 +334,11 @@ static inline void undo_later(struct env *env, void *arg, int result)
 				    accel_now() + 5 * NSEC_PER_SEC, NULL, NULL);
 }
 
-static inline int fill_state(struct env *env, void *arg)
+/* How resets go, without asking for one. */
+static inline int fill_reset(struct env *env, void *arg)
 {
-	struct accel_mock_state *state = arg;
-
 	(void)env;
-	state->state = ACCEL_STATE_OPERATIONAL;
+	(void)arg;
 	return 0;
 }
 
@@ -385,8 +384,9 @@ static const struct call calls[] = {
 			  ACCEL_MOCK_LATER_POLL | ACCEL_MOCK_LATER_STALL),
 		    FLAGS(accel_mock_later, reserved, 0) },
 	  .keeps_job = true },
-	{ "MOCK_STATE", ACCEL_MOCK_IOCTL_STATE, MOCK, fill_state, NULL,
-	  .zero = { FLAGS(accel_mock_state, flags, 0) } },
+	{ "MOCK_RESET", ACCEL_MOCK_IOCTL_RESET, MOCK, fill_reset, NULL,
+	  .zero = { FLAGS(accel_mock_reset, flags,
+			  ACCEL_MOCK_RESET_LOSE | ACCEL_MOCK_RESET_FAIL) } },
 	{ "NPU_MAP", ACCEL_NPU_IOCTL_MAP, NPU, fill_npu_map, undo_npu_map,
 	  /* Without any known flag it is wrong: they are left alone. */
 	  .zero = { { offsetof(struct accel_npu_map, flags) + 1, 3, 0 },

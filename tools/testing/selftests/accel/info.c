@@ -58,6 +58,7 @@ static const struct known known[] = {
 	[ACCEL_INFO_STATE] = { "state", sizeof(struct accel_info_state) },
 	[ACCEL_INFO_MEMORY] = { "memory", sizeof(struct accel_info_memory) },
 	[ACCEL_INFO_OPENS] = { "opens", sizeof(struct accel_info_opens) },
+	[ACCEL_INFO_RESETS] = { "resets", sizeof(struct accel_info_resets) },
 };
 
 TEST_F(info, list)

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What the core offers drivers and needs no hardware to be seen: the alarm, and
- * the state that a device says it is in.
+ * What the core offers drivers and needs no hardware to be seen: the alarm.
  */
 
 #include "accel_test.h"
@@ -272,90 +271,6 @@ TEST_F(mock_alarm, device_goes_meanwhile)
 	ASSERT_EQ(0, accel_restore());
 	self->fd = accel_open(O_RDWR | O_CLOEXEC);
 	ASSERT_LE(0, self->fd);
-}
-
-static int set_state(int fd, uint32_t state, uint32_t flags)
-{
-	struct accel_mock_state arg = { .state = state, .flags = flags };
-
-	return accel_ioctl(fd, ACCEL_MOCK_IOCTL_STATE, &arg);
-}
-
-static int get_state(int fd, struct accel_info_state *state)
-{
-	return accel_info(fd, ACCEL_INFO_STATE, 0, state, sizeof(*state));
-}
-
-TEST_F(mock_alarm, state)
-{
-	static const uint32_t states[] = {
-		ACCEL_STATE_RESETTING,	 ACCEL_STATE_NEEDS_RESET,
-		ACCEL_STATE_MALFUNCTION, ACCEL_STATE_SUSPENDED,
-		ACCEL_STATE_OPERATIONAL,
-	};
-	struct accel_info_state first, told, again;
-	int control = accel_open_control(O_RDONLY | O_CLOEXEC);
-
-	ASSERT_LE(0, control);
-	ASSERT_EQ(0, get_state(self->fd, &first));
-	EXPECT_EQ(ACCEL_STATE_OPERATIONAL, first.state);
-	EXPECT_EQ(-EINVAL, set_state(self->fd, ACCEL_STATE_SUSPENDED + 1, 0));
-	EXPECT_EQ(-EINVAL, set_state(self->fd, ~0U, 0));
-	ASSERT_EQ(0, set_state(self->fd, ACCEL_STATE_OPERATIONAL, 0));
-	ASSERT_EQ(0, get_state(self->fd, &told));
-	EXPECT_EQ(0, memcmp(&first, &told, sizeof(told)));
-	for (size_t i = 0; i < ARRAY_SIZE(states); i++) {
-		int64_t before = accel_now();
-
-		ASSERT_EQ(0, set_state(self->fd, states[i], 0));
-		ASSERT_EQ(0, get_state(control, &told));
-		EXPECT_EQ(states[i], told.state);
-		EXPECT_EQ(0, told.flags);
-		EXPECT_EQ(first.registered_ns, told.registered_ns);
-		EXPECT_LE(before, (int64_t)told.since_ns);
-		EXPECT_GE(accel_now(), (int64_t)told.since_ns);
-		/* Told once more it is in that state since then. */
-		ASSERT_EQ(0, set_state(self->fd, states[i], 0));
-		ASSERT_EQ(0, get_state(self->fd, &again));
-		EXPECT_EQ(0, memcmp(&told, &again, sizeof(told)));
-	}
-	close(control);
-}
-
-static void *states_thread(void *arg)
-{
-	int fd = *(int *)arg;
-
-	for (int i = 0; i < 20000; i++)
-		set_state(fd,
-			  i % 2 ? ACCEL_STATE_OPERATIONAL :
-				  ACCEL_STATE_RESETTING,
-			  0);
-	return NULL;
-}
-
-/* A state and the time since when belong together, whoever changes them. */
-TEST_F(mock_alarm, state_is_whole)
-{
-	struct accel_info_state last, told;
-	unsigned int changes = 0;
-	pthread_t thread;
-	int64_t end;
-
-	ASSERT_EQ(0, get_state(self->fd, &last));
-	ASSERT_EQ(0, pthread_create(&thread, NULL, states_thread, &self->fd));
-	end = accel_now() + NSEC_PER_SEC;
-	while (accel_now() < end) {
-		ASSERT_EQ(0, get_state(self->fd, &told));
-		ASSERT_LE(last.since_ns, told.since_ns);
-		if (told.since_ns == last.since_ns)
-			ASSERT_EQ(last.state, told.state);
-		changes += told.since_ns != last.since_ns;
-		last = told;
-	}
-	pthread_join(thread, NULL);
-	EXPECT_LT(0, changes);
-	ASSERT_EQ(0, set_state(self->fd, ACCEL_STATE_OPERATIONAL, 0));
 }
 
 TEST_HARNESS_MAIN

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The state of a device, and what calls do that find it in another than operational.
+//!
+//! The gate is blocked in every state but [`State::Operational`]: both change within one section of
+//! the state's lock, so that who finds the gate blocked finds the reason in the state.
+//!
+//! ```text
+//!                  open      ioctl, mmap            registers        release
+//!  Resetting       EAGAIN    wait for the end       again, later     waits, then closes
+//!  NeedsReset      EIO       EIO                    SIGBUS           closes
+//!  Malfunction     EIO       EIO                    SIGBUS           closes
+//!  going           ENODEV    ENODEV                 SIGBUS           left to the end
+//! ```
+//!
+//! They wait outside of the gate, on the device's own queue, which every change that lets them go on
+//! wakes, and the end of the device.
+
+use crate::{
+    bindings::slot::{
+        Guard,
+        Kind,
+        Lifecycle, //
+    },
+    device::Device,
+    file::File,
+    state::{
+        Cause,
+        Change,
+        Refused,
+        Resets,
+        State,
+        StateMachine, //
+    },
+};
+use kernel::{
+    prelude::*,
+    time::{
+        delay::fsleep,
+        Delta, //
+    }, //
+};
+
+/// How long a page fault on registers waits before it is tried again.
+const FAULT_AGAIN: Delta = Delta::from_millis(5);
+
+impl Device {
+    /// Enters to reach the driver; waits for the end of a reset.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` when the device is going; `EIO` when it does not compute until it is reset;
+    /// `ERESTARTSYS` when a signal came.
+    #[inline(always)]
+    pub(crate) fn enter(&self, kind: Kind) -> Result<Guard<'_>> {
+        loop {
+            if let Some(guard) = self.slot().enter(kind) {
+                return Ok(guard);
+            }
+            self.wait_unblocked()?;
+        }
+    }
+
+    /// Enters to make a context.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::enter`]; `EAGAIN` while the device is reset.
+    pub(crate) fn enter_open(&self) -> Result<Guard<'_>> {
+        loop {
+            if let Some(guard) = self.slot().enter(Kind::OPEN) {
+                return Ok(guard);
+            }
+            if !self.slot().is_closing() && self.state() == State::Resetting {
+                return Err(EAGAIN);
+            }
+            self.wait_unblocked()?;
+        }
+    }
+
+    /// Waits until it is worth while to try again what has found the gate blocked.
+    #[cold]
+    #[inline(never)]
+    fn wait_unblocked(&self) -> Result {
+        let slot = self.slot();
+        let decided = || slot.is_closing() || !slot.is_blocked() || self.state().is_broken();
+
+        if !decided() {
+            self.changed().wait_until(i64::MAX, decided)?;
+        }
+        if slot.is_closing() {
+            return Err(ENODEV);
+        }
+        if slot.is_blocked() && self.state().is_broken() {
+            return Err(EIO);
+        }
+        Ok(())
+    }
+
+    /// For a page fault that has found the gate blocked: whether it should be tried again. Waits a
+    /// moment if so.
+    pub(crate) fn will_unblock(&self) -> bool {
+        if self.slot().is_closing() || self.state().is_broken() {
+            return false;
+        }
+        fsleep(FAULT_AGAIN);
+        true
+    }
+
+    /// Whether a call that has entered may take its time.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` when the device is going; `EAGAIN` when something else waits for the call.
+    pub(crate) fn go_on(&self) -> Result {
+        if self.slot().is_closing() {
+            return Err(ENODEV);
+        }
+        if self.slot().is_blocked() {
+            return Err(EAGAIN);
+        }
+        Ok(())
+    }
+
+    /// Ends the context of a file that is being released, and takes it off the list; or leaves both
+    /// to the end of the device, if that has begun.
+    pub(crate) fn release(&self, file: &File) {
+        if let Some(guard) = self.slot().enter(Kind::RELEASE) {
+            guard.close(file);
+            self.remove_file(file);
+        // In whatever state it is, but not while it changes.
+        } else if let Some(lifecycle) = self.slot().lifecycle() {
+            lifecycle.close(file);
+            self.remove_file(file);
+        }
+    }
+
+    /// Has all contexts be lost.
+    pub(crate) fn lose_contexts(&self, lifecycle: &Lifecycle<'_>) {
+        let _ = self.try_for_each_file(|file| {
+            if lifecycle.lose(file) {
+                file.wake();
+            }
+            Ok(())
+        });
+    }
+
+    /// What the device can do now.
+    pub(crate) fn state(&self) -> State {
+        self.machine().state()
+    }
+
+    /// The change that led to the present state, and how many resets there were.
+    pub(crate) fn status(&self) -> (Change, u64) {
+        let machine = self.machine();
+
+        (machine.last(), machine.resets_total())
+    }
+
+    /// Resets for `cause`.
+    pub(crate) fn resets(&self, cause: Cause) -> Resets {
+        self.machine().resets(cause)
+    }
+
+    /// Changes the state, and whom the gate lets in. Does not sleep.
+    pub(crate) fn change(&self, to: State, cause: Cause) -> Result<(), Refused> {
+        self.change_by(|machine, at_ns| machine.change(to, cause, at_ns))
+            .map(|_| ())
+    }
+
+    /// As [`Self::change`], to what `decide` makes of the state; it is given the time.
+    pub(crate) fn change_by<E>(
+        &self,
+        decide: impl FnOnce(&mut StateMachine, i64) -> Result<Change, E>,
+    ) -> Result<Change, E> {
+        let mut machine = self.machine();
+        let change = decide(&mut machine, crate::now_ns())?;
+        let is_operational = change.to == State::Operational;
+
+        if is_operational {
+            self.slot().unblock();
+        } else {
+            self.slot().block();
+        }
+        drop(machine);
+
+        self.changed().wake_all();
+        if is_operational {
+            self.check_later();
+        }
+        Ok(change)
+    }
+
+    /// The driver says that only a reset, if anything, will help.
+    pub(crate) fn give_up(&self, state: State) {
+        if self.change(state, Cause::Driver).is_ok() {
+            self.slot().reset_work().queue();
+        }
+    }
+
+    /// The driver says what it does to the device by itself: the gate stays as it is.
+    pub(crate) fn note_state(&self, state: State) {
+        let changed = self.machine().change(state, Cause::Driver, crate::now_ns());
+
+        if changed.is_ok() {
+            self.slot().reset_work().queue();
+        }
+    }
+
+    /// Tells of what has changed since this was called last. To be called by who has the lifecycle.
+    pub(crate) fn tell_changes(&self) {
+        loop {
+            let Some(change) = self.machine().next_untold() else {
+                return;
+            };
+
+            dev_dbg!(
+                self.parent(),
+                "accel{}: {:?}, was {:?}: {:?}\n",
+                self.number(),
+                change.to,
+                change.from,
+                change.cause
+            );
+        }
+    }
+}
