@@ -151,9 +151,7 @@ fn driver_call(
     let size = layout.command.size();
 
     if layout.arrays.is_empty() {
-        let guard = file.device().enter(Kind::driver(index))?;
-
-        guard.call_ioctl(file, index, ArgsMut::new(words, size)?, &mut [])?;
+        call(file, index, words, size, &mut [])?;
     } else {
         call_with_arrays(file, index, layout, words)?;
     }
@@ -161,6 +159,27 @@ fn driver_call(
         user.write_struct(bytes_mut(words, size)?)?;
     }
     Ok(())
+}
+
+/// Calls the driver; again after a reset, as often as it says that it needs one first.
+#[inline(always)]
+fn call(
+    file: &File,
+    index: usize,
+    words: &mut [u64],
+    size: usize,
+    arrays: &mut [ArrayBuffer],
+) -> Result {
+    loop {
+        let guard = file.device().enter(Kind::driver(index))?;
+
+        match guard.call_ioctl(file, index, ArgsMut::new(words, size)?, arrays) {
+            // Each time the device was reset; one that needs it for ever is given up by its driver.
+            Err(err) if err == ERESTARTNOINTR => drop(guard),
+            result => return result,
+        }
+        file.device().wait_for_reset()?;
+    }
 }
 
 /// The part of [`driver_call`] for structures that point to arrays.
@@ -185,11 +204,7 @@ fn call_with_arrays(file: &File, index: usize, layout: &Layout, words: &mut [u64
         }
         buffers.push(buffer, GFP_KERNEL_ACCOUNT)?;
     }
-    {
-        let guard = file.device().enter(Kind::driver(index))?;
-
-        guard.call_ioctl(file, index, ArgsMut::new(words, size)?, &mut buffers)?;
-    }
+    call(file, index, words, size, &mut buffers)?;
     for ((descriptor, user), buffer) in layout.arrays.iter().zip(users).zip(&mut *buffers) {
         if descriptor.direction.is_out() {
             user.write_struct(buffer.bytes())?;

@@ -97,6 +97,24 @@ impl Device {
         Ok(())
     }
 
+    /// Waits until no reset is asked for, nor in progress.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` when the device is going; `ERESTARTSYS` when a signal came.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn wait_for_reset(&self) -> Result {
+        let slot = self.slot();
+        let decided = || slot.is_closing() || !self.machine().is_resetting();
+
+        self.changed().wait_until(i64::MAX, decided)?;
+        if slot.is_closing() {
+            return Err(ENODEV);
+        }
+        Ok(())
+    }
+
     /// For a page fault that has found the gate blocked: whether it should be tried again. Waits a
     /// moment if so.
     pub(crate) fn will_unblock(&self) -> bool {
@@ -194,15 +212,6 @@ impl Device {
     /// The driver says that only a reset, if anything, will help.
     pub(crate) fn give_up(&self, state: State) {
         if self.change(state, Cause::Driver).is_ok() {
-            self.slot().reset_work().queue();
-        }
-    }
-
-    /// The driver says what it does to the device by itself: the gate stays as it is.
-    pub(crate) fn note_state(&self, state: State) {
-        let changed = self.machine().change(state, Cause::Driver, crate::now_ns());
-
-        if changed.is_ok() {
             self.slot().reset_work().queue();
         }
     }

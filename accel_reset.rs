@@ -75,6 +75,8 @@ pub(crate) fn run(device: &Device) {
         reset(device, &lifecycle, cause);
     }
     device.tell_changes();
+    // Those who wait for a reset that there cannot be now.
+    device.changed().wake_all();
 }
 
 /// Begins a reset, if one is asked for that there can be now. Returns what it is for.

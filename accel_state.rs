@@ -311,6 +311,11 @@ impl StateMachine {
         self.requests.0 |= Requests::bit(cause);
     }
 
+    /// Whether a reset is in progress or was asked for.
+    pub(crate) fn is_resetting(&self) -> bool {
+        self.state() == State::Resetting || self.requests != Requests::default()
+    }
+
     /// What was asked for and not taken yet.
     pub(crate) fn requests(&self) -> Requests {
         self.requests

@@ -105,6 +105,9 @@ pub trait Driver: Sized + 'static {
     /// may be accessed, but accesses no memory itself: it becomes a bus master after this, unless
     /// another accelerator on its parent has made it one.
     ///
+    /// Also called last of all, when the data is dropped and the device is no bus master any more:
+    /// whoever is bound to the parent next finds it silent.
+    ///
     /// # Errors
     ///
     /// Become the error of the registration.
@@ -319,10 +322,17 @@ impl<'a, 'bound, D: Driver> Lent<'a, 'bound, D> {
         self.device.give_up(State::NeedsReset);
     }
 
-    /// Tells monitors of a reset that the driver does by itself, beside the core.
-    #[doc(hidden)]
-    pub fn set_state(&self, state: State) {
-        self.device.note_state(state);
+    /// The error of a call that cannot go on before the device has been reset, for which the driver
+    /// has asked: the core makes the call again then, with the same arguments, which it must not have
+    /// changed. Only for ioctls.
+    pub fn after_reset(&self) -> Error {
+        ERESTARTNOINTR
+    }
+
+    /// Lets the parent access memory again after [`Lent::stop_dma`]: for [`Driver::reset`], when the
+    /// device does as it is told.
+    pub fn start_dma(&self) {
+        self.device.start_dma();
     }
 
     /// How many interrupt vectors there are: 0, or from [`Description::interrupts`]' `min` to `max`.
@@ -471,6 +481,7 @@ pub(crate) struct RawOps {
     reset:
         Option<unsafe extern "C" fn(call: *const RawCall, cause: Cause, lost: *mut bool) -> c_int>,
     check: Option<unsafe extern "C" fn(call: *const RawCall) -> c_int>,
+    quiesce: Option<unsafe extern "C" fn(parent: *mut bindings::device) -> c_int>,
 }
 
 // SAFETY: The table is constant.
@@ -526,6 +537,11 @@ impl<D: Driver> Table<D> {
         },
         check: if D::HAS_CHECK {
             Some(Self::check)
+        } else {
+            None
+        },
+        quiesce: if D::HAS_QUIESCE {
+            Some(Self::quiesce)
         } else {
             None
         },
@@ -614,6 +630,20 @@ impl<D: Driver> Table<D> {
     unsafe extern "C" fn alarm(raw: *const RawCall) {
         // SAFETY: By this function's requirements.
         D::alarm(&unsafe { Lent::<D>::from_raw(&*raw) });
+    }
+
+    /// # Safety
+    ///
+    /// `parent` is bound, and is a `D::Parent`.
+    unsafe extern "C" fn quiesce(parent: *mut bindings::device) -> c_int {
+        // SAFETY: By this function's requirements.
+        let parent = unsafe {
+            <D::Parent as super::parent::Parent>::from_device_unchecked(
+                device::Device::<Bound>::from_raw(parent),
+            )
+        };
+
+        from_result(|| D::quiesce(parent).map(|()| 0))
     }
 
     /// # Safety
@@ -889,6 +919,11 @@ impl Erased {
 impl Drop for Erased {
     fn drop(&mut self) {
         // SAFETY: By the type invariants, and this is the end of `data`.
-        unsafe { (self.ops.0.drop_data)(self.data.as_ptr()) }
+        unsafe { (self.ops.0.drop_data)(self.data.as_ptr()) };
+        if let Some(quiesce) = self.ops.0.quiesce {
+            // A device that is gone does nothing.
+            // SAFETY: By the type invariants the parent is bound.
+            let _ = unsafe { quiesce(self.parent) };
+        }
     }
 }
