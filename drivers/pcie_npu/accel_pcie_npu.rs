@@ -88,6 +88,9 @@ use space::{
 
 accel::uapi_types!("accel_pcie_npu");
 
+/// How often the core has the driver look whether the card is well, in milliseconds.
+const CHECK_MS: u32 = 500;
+
 struct Npu;
 
 type Lent<'a, 'bound> = accel::Lent<'a, 'bound, Npu>;
@@ -136,6 +139,7 @@ impl accel::Driver for Npu {
         max_address_spaces: uapi::ACCEL_NPU_CONTEXTS_MAX,
         dma_bits: Some(regs::DMA_BITS),
         interrupts: Some(accel::Interrupts { min: 1, max: 8 }),
+        check_ms: CHECK_MS,
         ..accel::Description::DEFAULT
     };
     const IOCTLS: &'static [accel::IoctlEntry<Self>] = &[
@@ -209,6 +213,14 @@ impl accel::Driver for Npu {
     fn alarm(device: &Lent<'_, '_>) {
         device.data().alarm(device);
     }
+
+    fn check(device: &Lent<'_, '_>) -> Result {
+        device.data().check(device)
+    }
+
+    fn reset(device: &Lent<'_, '_>, cause: accel::Cause) -> Result<accel::Contexts> {
+        device.data().reset(device, cause)
+    }
 }
 
 struct Map;
@@ -222,7 +234,6 @@ impl accel::Ioctl<Npu> for Map {
     fn call(call: &Call<'_, '_>, args: &mut Self::Args, (): ()) -> Result {
         let request = MapRequest::new(call, args)?;
 
-        call.data().check_alive()?;
         call.context().with_space(|space| space.map(call, &request))
     }
 }

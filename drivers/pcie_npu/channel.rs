@@ -162,7 +162,7 @@ impl Verdict {
 
 /// Why a queue is not going on with its jobs.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Cause {
+pub(crate) enum End {
     /// One of its jobs has lost its deadline; or its context is being closed.
     Stop,
     /// It halted because host memory did not answer.
@@ -227,7 +227,7 @@ struct State {
     /// The number of the entry whose job has lost its deadline.
     expired: Option<u32>,
     failures: Failures,
-    /// What the card may still reach although its context is gone: kept to the end.
+    /// What the card may still reach although its context is gone: kept until the card is reset.
     quarantine: Option<Space>,
 }
 
@@ -304,17 +304,17 @@ impl State {
         }
     }
 
-    /// Takes out the jobs that are left because the queue was stopped for `cause`.
-    fn end_rest(&mut self, ended: &mut KVec<Ended>, cause: Cause) {
+    /// Takes out the jobs that are left because the queue was stopped for `end`.
+    fn end_rest(&mut self, ended: &mut KVec<Ended>, end: End) {
         let culprit = self.expired.take();
         let head = self.queue.as_ref().map_or(0, |queue| queue.ring.head());
-        let (number, kind, error): (u32, u32, Error) = match (culprit, cause) {
+        let (number, kind, error): (u32, u32, Error) = match (culprit, end) {
             (Some(number), _) => (number, uapi::ACCEL_NPU_ERROR_DEADLINE, ETIMEDOUT),
-            (None, Cause::Stop) => (head, uapi::ACCEL_NPU_ERROR_RESET, ECANCELED.into()),
-            (None, Cause::Bus) => (head, uapi::ACCEL_NPU_ERROR_BUS, EIO),
-            (None, Cause::Reset) => (head, uapi::ACCEL_NPU_ERROR_RESET, EIO),
+            (None, End::Stop) => (head, uapi::ACCEL_NPU_ERROR_RESET, ECANCELED.into()),
+            (None, End::Bus) => (head, uapi::ACCEL_NPU_ERROR_BUS, EIO),
+            (None, End::Reset) => (head, uapi::ACCEL_NPU_ERROR_RESET, EIO),
         };
-        let others: Error = if culprit.is_none() && cause == Cause::Reset {
+        let others: Error = if culprit.is_none() && end == End::Reset {
             EIO
         } else {
             ECANCELED.into()
@@ -543,9 +543,9 @@ impl Channel {
     }
 
     /// Ends all jobs of a queue that is held or closing, and that the card does not execute any
-    /// more: those that are complete as the card says, the others as `cause` does. The control is
+    /// more: those that are complete as the card says, the others as `end` does. The control is
     /// held. Returns whether the queue can be started again.
-    pub(crate) fn conclude(&self, cause: Cause) -> bool {
+    pub(crate) fn conclude(&self, end: End) -> bool {
         self.settle(|state, ended| {
             if !matches!(state.mode, Mode::Held | Mode::Closing) {
                 return false;
@@ -553,7 +553,7 @@ impl Channel {
             // What makes no sense has not ended well.
             let _ = state.collect(self, ended);
             if state.pending() > 0 {
-                state.end_rest(ended, cause);
+                state.end_rest(ended, end);
             }
             state.expired = None;
             if state.mode == Mode::Held && state.failures.stopping.is_some() {
@@ -587,9 +587,23 @@ impl Channel {
         self.state.lock().mode = Mode::Free;
     }
 
-    /// Keeps what the card may still reach. The channel is not used again.
+    /// Keeps what the card may still reach. The channel is not used before [`Self::release`].
     pub(crate) fn quarantine(&self, space: Space) {
         self.state.lock().quarantine = Some(space);
+    }
+
+    /// Takes out what was kept, and belongs to no context any more: the card was reset.
+    pub(crate) fn release(&self) -> Option<Space> {
+        let mut state = self.state.lock();
+        let space = state.quarantine.take()?;
+
+        state.mode = Mode::Free;
+        Some(space)
+    }
+
+    /// Whether jobs have failed of which the context is still to be told.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.state.lock().mode == Mode::Stopped
     }
 
     /// Tells what stopped the context, or else what went wrong first, and how much; and forgets it.
@@ -609,7 +623,8 @@ impl Channel {
     ///
     /// # Errors
     ///
-    /// `EIO` when the context is stopped; `EAGAIN` when there is no room.
+    /// `EIO` when the context is stopped; `EAGAIN` when there is no room;
+    /// [`accel::Lent::after_reset`] when the queue waits for a reset.
     pub(crate) fn wait_for_room(&self, call: &Call<'_, '_>, count: u32) -> Result {
         let card = call.data().get_ref();
         let mut looked = false;
@@ -632,7 +647,7 @@ impl Channel {
                 _ => return Err(EIO),
             }
         }
-        Err(EAGAIN)
+        Err(call.after_reset())
     }
 
     /// Writes `batch` to the ring. `jobs` is empty after it, if there is no error.
@@ -664,7 +679,7 @@ impl Channel {
                 _ => return Err(EIO),
             }
         }
-        Err(EIO)
+        Err(call.after_reset())
     }
 }
 

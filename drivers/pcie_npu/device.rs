@@ -11,14 +11,20 @@
 //!    the card is gone                                              ─────┴────► dead
 //! ```
 //!
+//! Whoever finds a failure asks the core for a reset, which comes when no call is in progress any
+//! more. Until then nothing is asked of the card that it may not do ([`Card::wanted`]): a context
+//! that is closed meanwhile leaves what the card may still reach in quarantine, and a call that
+//! cannot go on is made again after the reset.
+//!
 //! A reset ends the jobs of all contexts; page tables are in the card's memory, which keeps what is
-//! in it, so that contexts go on with what they have mapped. A dead card has no DMA any more. What
-//! it was told of stays where it is until the driver goes ([`Channel::quarantine`]).
+//! in it, so that contexts go on with what they have mapped. A dead card has no DMA any more, and
+//! what it was told of stays where it is ([`Channel::quarantine`]) until root has it reset, which
+//! contexts do not survive then, or the driver goes.
 
 use crate::{
     channel::{
-        Cause,
         Channel,
+        End,
         Failure, //
     },
     context::Context,
@@ -46,7 +52,10 @@ use crate::{
     Call,
     Lent, //
 };
-use accel::State;
+use accel::{
+    Cause,
+    Contexts, //
+};
 use kernel::{
     device::Bound,
     id_pool::IdPool,
@@ -68,8 +77,8 @@ const LOOK_NS: i64 = 500_000_000;
 
 /// Most resets in a row that did not help: no job has ended between them, and none was more than
 /// [`CALM_NS`] nanoseconds after the one before. It bounds what a card can do that fails at every
-/// turn, and how long the end of the device takes then. A queue that does not stop counts at that
-/// end only: a program may be able to bring it about, and must not be able to end the card.
+/// turn. A queue that does not stop does not count: a program may be able to bring it about, and
+/// must not be able to end the card.
 const RESETS_IN_VAIN: u32 = 4;
 const CALM_NS: i64 = 10_000_000_000;
 
@@ -80,13 +89,11 @@ enum Why {
     TlbStuck,
     ScrubberStuck,
     BadCompletion,
-    BadStatus,
-    Halted,
-    ByOthers,
     Ring,
     Memory,
     Engine,
     Heat,
+    Halted,
 }
 
 impl Why {
@@ -96,19 +103,24 @@ impl Why {
             Self::TlbStuck => "the TLB stays busy",
             Self::ScrubberStuck => "the scrubber does not work",
             Self::BadCompletion => "a completion makes no sense",
-            Self::BadStatus => "its status makes no sense",
-            Self::Halted => "it has halted",
-            Self::ByOthers => "others have reset it",
             Self::Ring => "it found an error in a ring",
             Self::Memory => "an error in its memory could not be corrected",
             Self::Engine => "an engine failed",
             Self::Heat => "it is too hot",
+            Self::Halted => "it has halted",
+        }
+    }
+
+    fn cause(self) -> Cause {
+        match self {
+            Self::QueueStuck => Cause::Deadline,
+            _ => Cause::Driver,
         }
     }
 }
 
-/// The right to reset the card, to start and stop queues, and to use the TLB's and the scrubber's
-/// registers; and which queues and ids are in use.
+/// The right to start and stop queues, and to use the TLB's and the scrubber's registers; and which
+/// queues and ids are in use.
 struct Control {
     queues: IdPool,
     spaces: IdPool,
@@ -136,6 +148,10 @@ pub(crate) struct Card<'bound> {
     /// Resets so far: who saw something before one need not have another. Changes with the control
     /// held.
     resets: Atomic<u64>,
+    /// 1 from when a reset is asked for until it begins: what waits for the card would wait in vain.
+    wanted: Atomic<u32>,
+    /// 1 if one of those who asked had a reason that counts as a reset in vain.
+    serious: Atomic<u32>,
     /// 1 once a job has ended since the last reset.
     progress: Atomic<u32>,
     /// 1 once it has failed for good.
@@ -187,6 +203,8 @@ impl<'bound> Card<'bound> {
                 events <- new_mutex!(events, "accel_npu_events"),
                 channels,
                 resets: Atomic::new(0),
+                wanted: Atomic::new(0),
+                serious: Atomic::new(0),
                 progress: Atomic::new(0),
                 dead: Atomic::new(0),
                 ecc: Atomic::new(0),
@@ -221,6 +239,16 @@ impl<'bound> Card<'bound> {
             return Err(EIO);
         }
         Ok(())
+    }
+
+    /// # Errors
+    ///
+    /// `EIO` when the card is to be reset before anything is asked of it, or has failed for good.
+    fn check_ready(&self) -> Result {
+        if self.wanted.load(Relaxed) != 0 {
+            return Err(EIO);
+        }
+        self.check_alive()
     }
 
     /// Resets so far, and errors that the card's memory has corrected.
@@ -327,22 +355,12 @@ impl<'bound> Card<'bound> {
             return;
         };
         let mut control = self.control.lock();
-        let resets = self.resets.load(Relaxed);
 
         channel.begin_close();
-        if self.check_alive().is_ok() && self.regs.stop_queue(channel.index()).is_err() {
-            let _ = self.reset(lent, &mut control, Why::QueueStuck);
-        }
-        channel.conclude(Cause::Stop);
-        // After a reset neither the TLB nor the registers know of it.
-        if self.check_alive().is_ok() && self.resets.load(Relaxed) == resets {
-            let _ = self.regs.set_root(space.id(), None);
-            if self.regs.invalidate_id(space.id()).is_err() {
-                let _ = self.reset(lent, &mut control, Why::TlbStuck);
-            }
-        }
-        if self.check_alive().is_err() {
-            // The queue and the id stay taken, so this happens once to a channel.
+        let forgotten = self.forget(lent, channel.index(), &space);
+        channel.conclude(End::Stop);
+        if forgotten.is_err() {
+            // The queue and the id stay taken, so this happens once to a channel until it is reset.
             channel.quarantine(space);
             return;
         }
@@ -353,6 +371,25 @@ impl<'bound> Card<'bound> {
         space.free(self);
     }
 
+    /// Has the card stop a queue and forget an address space. The control is held.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` when the card may still use them.
+    fn forget(&self, lent: &Lent<'_, '_>, queue: usize, space: &Space) -> Result {
+        self.check_ready()?;
+        if self.regs.stop_queue(queue).is_err() {
+            self.want_reset(lent, Why::QueueStuck);
+            return Err(EIO);
+        }
+        let _ = self.regs.set_root(space.id(), None);
+        if self.regs.invalidate_id(space.id()).is_err() {
+            self.want_reset(lent, Why::TlbStuck);
+            return Err(EIO);
+        }
+        Ok(())
+    }
+
     /// ERROR.
     ///
     /// # Errors
@@ -360,15 +397,16 @@ impl<'bound> Card<'bound> {
     /// `ENODATA`, `EIO` as ERROR.
     pub(crate) fn take_failure(&self, call: &Call<'_, '_>) -> Result<(Failure, u32)> {
         let channel = self.channel(call.context().channel())?;
-        let mut control = self.control.lock();
+        let _control = self.control.lock();
 
-        self.check_alive()?;
+        self.check_ready().map_err(|_| call.after_reset())?;
+        // It may have halted by itself, and is to be disabled first.
+        if channel.is_stopped() && self.regs.stop_queue(channel.index()).is_err() {
+            self.want_reset(call, Why::QueueStuck);
+            return Err(call.after_reset());
+        }
         let (failure, is_stopped) = channel.take_failure();
         if is_stopped {
-            // It may have halted by itself, and is to be disabled first.
-            if self.regs.stop_queue(channel.index()).is_err() {
-                self.reset(call, &mut control, Why::QueueStuck)?;
-            }
             let vector = Self::vector_of(channel.index(), self.vectors(call));
 
             channel.start(&self.regs, vector)?;
@@ -381,32 +419,31 @@ impl<'bound> Card<'bound> {
     ///
     /// # Errors
     ///
-    /// `EIO` when the card has failed for good.
+    /// [`accel::Lent::after_reset`] when the card does not do so before it is reset.
     pub(crate) fn invalidate(
         &self,
         lent: &Lent<'_, '_>,
         id: u16,
         range: Option<(u64, u64)>,
     ) -> Result {
-        let mut control = self.control.lock();
+        let _control = self.control.lock();
 
-        self.check_alive()?;
+        self.check_ready().map_err(|_| lent.after_reset())?;
         let result = match range {
             Some((start, end)) => self.regs.invalidate_range(id, start, end),
             None => self.regs.invalidate_id(id),
         };
-        match result {
-            Ok(()) => Ok(()),
-            // A reset empties the TLB.
-            Err(_) => self.reset(lent, &mut control, Why::TlbStuck),
-        }
+        result.map_err(|_| {
+            self.want_reset(lent, Why::TlbStuck);
+            lent.after_reset()
+        })
     }
 
     /// Zeroes pieces of the card's memory.
     ///
     /// # Errors
     ///
-    /// `EIO` when the card cannot, and was reset, or has failed for good; `ENODEV` when it is going.
+    /// `EIO` when the card cannot; `ENODEV` when it is going.
     pub(crate) fn scrub(&self, lent: &Lent<'_, '_>, pieces: &[Extent]) -> Result {
         let mut next: Option<Extent> = None;
 
@@ -441,14 +478,13 @@ impl<'bound> Card<'bound> {
             return Err(ENODEV);
         }
         // Given back between two pieces: others have little to do, but often.
-        let mut control = self.control.lock();
+        let _control = self.control.lock();
 
-        self.check_alive()?;
-        if self.regs.scrub(piece.offset, piece.size).is_err() {
-            self.reset(lent, &mut control, Why::ScrubberStuck)?;
-            return Err(EIO);
-        }
-        Ok(())
+        self.check_ready()?;
+        self.regs.scrub(piece.offset, piece.size).map_err(|_| {
+            self.want_reset(lent, Why::ScrubberStuck);
+            EIO
+        })
     }
 
     /// Handles interrupt `vector`. Returns whether there was a reason for one.
@@ -496,8 +532,8 @@ impl<'bound> Card<'bound> {
         lent.set_alarm(deadline.min(now.saturating_add(LOOK_NS)));
     }
 
-    /// Looks for completions and events as if all interrupts had come, at how the card is, and for
-    /// jobs that have lost their deadline.
+    /// Looks for completions and events as if all interrupts had come, and for jobs that have lost
+    /// their deadline.
     pub(crate) fn alarm(&self, lent: &Lent<'_, '_>) {
         let has_jobs = |channel: &&Pin<KBox<Channel>>| channel.pending() > 0;
 
@@ -505,7 +541,6 @@ impl<'bound> Card<'bound> {
             return;
         }
         self.take_events(lent);
-        self.look_after(lent);
         for channel in self.channels.iter().filter(has_jobs) {
             self.reap(lent, channel);
             if channel.deadline().is_some_and(|at| at <= accel::now_ns()) {
@@ -521,43 +556,46 @@ impl<'bound> Card<'bound> {
         }
     }
 
-    /// Resets the card if it is not well.
-    fn look_after(&self, lent: &Lent<'_, '_>) {
-        let mut control = self.control.lock();
+    /// Looks whether the card is well.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` when only a reset can help.
+    pub(crate) fn check(&self, lent: &Lent<'_, '_>) -> Result {
+        let _control = self.control.lock();
+        let wrong = match self.regs.health() {
+            Health::Good { .. } if self.regs.has_event_ring(EVENTS) => return Ok(()),
+            // A reset of its function, or sleep.
+            Health::Good { .. } => "others have reset it",
+            Health::Halted(_) => "it has halted",
+            Health::Bad => "its status makes no sense",
+        };
 
-        if self.check_alive().is_ok() {
-            let _ = match self.regs.health() {
-                Health::Good { .. } if self.regs.has_event_ring(EVENTS) => Ok(()),
-                // A reset of its function, or sleep.
-                Health::Good { .. } => self.reset(lent, &mut control, Why::ByOthers),
-                Health::Halted(_) => self.reset(lent, &mut control, Why::Halted),
-                Health::Bad => self.reset(lent, &mut control, Why::BadStatus),
-            };
-        }
+        self.serious.store(1, Relaxed);
+        self.log.reset(lent.parent(), wrong);
+        Err(EIO)
     }
 
     /// Stops a channel one of whose jobs has lost its deadline.
     fn expire(&self, lent: &Lent<'_, '_>, channel: &Channel) {
-        let mut control = self.control.lock();
+        let _control = self.control.lock();
 
-        if self.check_alive().is_err() {
+        if self.check_ready().is_err() {
             return;
         }
         match channel.hold_expired(accel::now_ns()) {
-            Ok(true) => self.stop(lent, &mut control, channel, Cause::Stop),
+            Ok(true) => self.stop(lent, channel, End::Stop),
             Ok(false) => {}
-            Err(_) => {
-                let _ = self.reset(lent, &mut control, Why::BadCompletion);
-            }
+            Err(_) => self.want_reset(lent, Why::BadCompletion),
         }
     }
 
-    /// Stops a channel that is held, and starts it again if that ended no job.
-    fn stop(&self, lent: &Lent<'_, '_>, control: &mut Control, channel: &Channel, cause: Cause) {
+    /// Stops a channel that is held, and starts it again if that ended no job. The control is held.
+    fn stop(&self, lent: &Lent<'_, '_>, channel: &Channel, end: End) {
         if self.regs.stop_queue(channel.index()).is_err() {
-            // It concludes all channels.
-            let _ = self.reset(lent, control, Why::QueueStuck);
-        } else if channel.conclude(cause) {
+            // It stays held until then, and is concluded with all others.
+            self.want_reset(lent, Why::QueueStuck);
+        } else if channel.conclude(end) {
             self.start(lent, channel);
         }
     }
@@ -637,44 +675,58 @@ impl<'bound> Card<'bound> {
     /// Stops a channel whose queue has halted without a completion that says so.
     fn queue_halted(&self, lent: &Lent<'_, '_>, channel: &Channel) {
         self.reap(lent, channel);
-        let mut control = self.control.lock();
+        let _control = self.control.lock();
 
         // An event may be old, or a lie.
-        if self.check_alive().is_ok()
+        if self.check_ready().is_ok()
             && self.regs.queue_halted(channel.index()) == Ok(true)
             && channel.hold()
         {
-            self.stop(lent, &mut control, channel, Cause::Bus);
+            self.stop(lent, channel, End::Bus);
         }
     }
 
-    /// Resets the card because of something that was seen after `resets` resets.
+    /// Asks for a reset because of something that was seen after `resets` resets.
     fn recover(&self, lent: &Lent<'_, '_>, resets: u64, why: Why) {
-        let mut control = self.control.lock();
+        let _control = self.control.lock();
 
         if self.resets.load(Relaxed) == resets {
-            let _ = self.reset(lent, &mut control, why);
+            self.want_reset(lent, why);
         }
+    }
+
+    /// Asks for a reset. The control is held.
+    fn want_reset(&self, lent: &Lent<'_, '_>, why: Why) {
+        if why != Why::QueueStuck {
+            self.serious.store(1, Relaxed);
+        }
+        if self.wanted.xchg(1, Relaxed) == 0 {
+            self.log.reset(lent.parent(), why.text());
+        }
+        lent.request_reset(why.cause());
     }
 
     /// Resets the card and starts the queues again. Ends all jobs: those that are complete as the
-    /// card says, the others as failed.
+    /// card says, the others as failed. Nobody calls meanwhile, but interrupts come.
     ///
     /// # Errors
     ///
     /// `EIO` when the card has failed for good.
-    fn reset(&self, lent: &Lent<'_, '_>, control: &mut Control, why: Why) -> Result {
-        self.check_alive()?;
-        self.log.reset(lent.parent(), why.text());
+    pub(crate) fn reset(&self, lent: &Lent<'_, '_>, cause: Cause) -> Result<Contexts> {
+        let mut control = self.control.lock();
         let now = accel::now_ns();
-        if self.progress.xchg(0, Relaxed) != 0 || now.saturating_sub(control.last_reset) > CALM_NS {
+
+        self.wanted.store(0, Relaxed);
+        if cause == Cause::User
+            || self.progress.xchg(0, Relaxed) != 0
+            || now.saturating_sub(control.last_reset) > CALM_NS
+        {
             control.in_vain = 0;
         }
-        if why != Why::QueueStuck || lent.is_going() {
+        if self.serious.xchg(0, Relaxed) != 0 {
             control.in_vain = control.in_vain.saturating_add(1);
         }
         control.last_reset = now;
-        lent.set_state(State::Resetting);
         for channel in &self.channels {
             channel.hold();
         }
@@ -690,17 +742,40 @@ impl<'bound> Card<'bound> {
             return Err(EIO);
         }
         self.resets.fetch_add(1, Relaxed);
+        // Nobody knows what has become of the memory of a card that was dead.
+        let revived = self.dead.xchg(0, Relaxed) != 0;
+        if revived {
+            lent.start_dma();
+        }
         self.restart_events();
         for channel in &self.channels {
-            if let Some((id, root)) = channel.space() {
-                let _ = self.regs.set_root(id, Some(root));
+            if revived {
+                channel.conclude(End::Reset);
+                channel.give_up();
+            } else {
+                self.restart(lent, channel);
             }
-            if channel.conclude(Cause::Reset) {
-                self.start(lent, channel);
+            if let Some(space) = channel.release() {
+                control.queues.release_id(channel.index());
+                control.spaces.release_id(space.id().into());
+                space.free(self);
             }
         }
-        lent.set_state(State::Operational);
-        Ok(())
+        Ok(if revived {
+            Contexts::Lost
+        } else {
+            Contexts::Kept
+        })
+    }
+
+    /// Has the card go on with a channel after a reset. The control is held.
+    fn restart(&self, lent: &Lent<'_, '_>, channel: &Channel) {
+        if let Some((id, root)) = channel.space() {
+            let _ = self.regs.set_root(id, Some(root));
+        }
+        if channel.conclude(End::Reset) {
+            self.start(lent, channel);
+        }
     }
 
     fn restart_events(&self) {
@@ -721,10 +796,9 @@ impl<'bound> Card<'bound> {
             err.to_errno()
         );
         self.dead.store(1, Relaxed);
-        lent.set_state(State::Malfunction);
         lent.stop_dma();
         for channel in &self.channels {
-            channel.conclude(Cause::Reset);
+            channel.conclude(End::Reset);
             channel.give_up();
         }
     }

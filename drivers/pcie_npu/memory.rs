@@ -16,7 +16,8 @@ use kernel::{
     new_mutex,
     pci,
     prelude::*,
-    sync::Mutex, //
+    sync::Mutex,
+    types::ScopeGuard, //
 };
 
 /// Bytes of a frame.
@@ -221,27 +222,30 @@ impl Memory {
     }
 }
 
-/// Pieces of memory that are given back when they are dropped.
-pub(crate) struct Extents<'a> {
-    memory: &'a Memory,
-    pieces: KVVec<Extent>,
-}
+/// Pieces of the card's memory, in the order of the device addresses that they were taken for.
+pub(crate) type Pieces = KVVec<Extent>;
 
-impl<'a> Extents<'a> {
+impl Memory {
     /// Takes `size` bytes, whole frames, for device address `address`: blocks where it is aligned
-    /// like one.
+    /// like one. They are given back when the guard is dropped.
     ///
     /// # Errors
     ///
     /// `ENOSPC` when there is not as much; `ENOMEM`.
-    pub(crate) fn take(memory: &'a Memory, address: u64, size: u64) -> Result<Self> {
-        let mut this = Self {
-            memory,
-            pieces: KVVec::new(),
+    pub(crate) fn take(
+        &self,
+        address: u64,
+        size: u64,
+    ) -> Result<ScopeGuard<Pieces, impl FnOnce(Pieces) + use<'_>>> {
+        let give_all = |pieces: Pieces| {
+            for piece in pieces.iter() {
+                self.give(*piece);
+            }
         };
+        let mut pieces = ScopeGuard::new_with_data(Pieces::new(), give_all);
         let mut done = 0;
 
-        if size > memory.free() {
+        if size > self.free() {
             return Err(ENOSPC);
         }
         while done < size {
@@ -249,37 +253,19 @@ impl<'a> Extents<'a> {
             // No piece goes across the border of a large page: none is larger than a block.
             let most = (size - done).min(BLOCK - at % BLOCK);
             // The room first: a piece that is taken is in the list.
-            this.pieces.reserve(1, GFP_KERNEL_ACCOUNT)?;
-            let piece = match (most == BLOCK).then(|| memory.take_block()).flatten() {
+            pieces.reserve(1, GFP_KERNEL_ACCOUNT)?;
+            let piece = match (most == BLOCK).then(|| self.take_block()).flatten() {
                 Some(block) => block,
-                None => memory.take_run(most)?,
+                None => self.take_run(most)?,
             };
 
             done += piece.size;
-            if let Err(err) = this.pieces.push_within_capacity(piece) {
-                memory.give(err.0);
+            if let Err(err) = pieces.push_within_capacity(piece) {
+                self.give(err.0);
                 return Err(ENOMEM);
             }
         }
-        Ok(this)
-    }
-
-    /// The pieces, in the order of device addresses.
-    pub(crate) fn pieces(&self) -> &[Extent] {
-        &self.pieces
-    }
-
-    /// They have another owner now.
-    pub(crate) fn keep(mut self) {
-        self.pieces.clear();
-    }
-}
-
-impl Drop for Extents<'_> {
-    fn drop(&mut self) {
-        for piece in self.pieces.iter() {
-            self.memory.give(*piece);
-        }
+        Ok(pieces)
     }
 }
 

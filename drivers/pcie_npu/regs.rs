@@ -228,16 +228,9 @@ pub(crate) enum Health {
     Bad,
 }
 
-/// The registers of one card. Without them it writes no events.
+/// The registers of one card.
 pub(crate) struct Registers<'bound> {
     bar: pci::Bar<'bound, SIZE>,
-}
-
-impl Drop for Registers<'_> {
-    fn drop(&mut self) {
-        // The event ring is about to go, and the card may be made a bus master again.
-        self.set_event_ring(0, 0);
-    }
 }
 
 impl<'bound> Registers<'bound> {

@@ -14,10 +14,7 @@
 use crate::{
     context::Context,
     device::Card,
-    memory::{
-        Extent,
-        Extents, //
-    },
+    memory::Extent,
     mmu::{
         Access,
         Room,
@@ -199,6 +196,8 @@ pub(crate) struct Space {
     /// Mappings, and bytes that are mapped.
     count: usize,
     mapped: u64,
+    /// What the tables do not have any more, but perhaps the TLB.
+    unfinished: Option<Range>,
 }
 
 impl Space {
@@ -213,6 +212,7 @@ impl Space {
             buffers: RBTree::new(),
             count: 0,
             mapped: 0,
+            unfinished: None,
         })
     }
 
@@ -273,6 +273,7 @@ impl Space {
         let card = call.data();
         let range = request.range;
 
+        self.finish_unmap(call, &mut Gone::new())?;
         if self.first_in(range).is_some() {
             return Err(EEXIST);
         }
@@ -286,8 +287,8 @@ impl Space {
 
         // Tables may have become superfluous: under a large page, or by an error.
         self.tables.prune(card.room())?;
-        if self.tables.has_retired() {
-            card.invalidate(call, self.id, None)?;
+        // Else they stay retired until the card was reset.
+        if self.tables.has_retired() && card.invalidate(call, self.id, None).is_ok() {
             self.tables.give_retired(&card.memory);
         }
         result
@@ -340,20 +341,20 @@ impl Space {
         let card = call.data().get_ref();
         let room = card.room();
         let range = request.range;
-        let extents = Extents::take(&card.memory, range.start, range.size())?;
-        let mut nodes = KVVec::with_capacity(extents.pieces().len(), GFP_KERNEL_ACCOUNT)?;
+        let pieces = card.memory.take(range.start, range.size())?;
+        let mut nodes = KVVec::with_capacity(pieces.len(), GFP_KERNEL_ACCOUNT)?;
 
-        if self.count + extents.pieces().len() > MAPPINGS_MAX {
+        if self.count + pieces.len() > MAPPINGS_MAX {
             return Err(ENOSPC);
         }
-        for _ in extents.pieces() {
+        for _ in pieces.iter() {
             nodes.push(
                 RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?,
                 GFP_KERNEL_ACCOUNT,
             )?;
         }
         let mut at = range.start;
-        for piece in extents.pieces() {
+        for piece in pieces.iter() {
             let backing = Backing::Device {
                 offset: piece.offset,
             };
@@ -362,10 +363,10 @@ impl Space {
             at += piece.size;
         }
         // What others left there.
-        card.scrub(call, extents.pieces())?;
+        card.scrub(call, &pieces)?;
 
         let mut at = range.start;
-        for (piece, node) in extents.pieces().iter().zip(nodes.drain_all()) {
+        for (piece, node) in pieces.iter().zip(nodes.drain_all()) {
             let backing = Backing::Device {
                 offset: piece.offset,
             };
@@ -379,7 +380,7 @@ impl Space {
             self.insert(node, part, request.access, backing);
             at = part.end;
         }
-        extents.keep();
+        pieces.dismiss();
         call.context().device_changed(range.size() as i64);
         Ok(())
     }
@@ -419,8 +420,14 @@ impl Space {
         let card = call.data().get_ref();
         let room = card.room();
         let range = Range::new(args.address, args.size)?;
-        card.check_alive()?;
-        let mut covered = self.next_part(range.start, range).ok_or(ENOENT)?;
+        let finished = self.finish_unmap(call, gone)?;
+        let Some(mut covered) = self.next_part(range.start, range) else {
+            // This may be the call that was not finished, made again.
+            return match finished {
+                Some(done) if range.start <= done.start && done.end <= range.end => Ok(()),
+                _ => Err(ENOENT),
+            };
+        };
 
         while let Some(part) = self.next_part(covered.end, range) {
             covered.end = part.end;
@@ -445,15 +452,32 @@ impl Space {
         self.tables.prune(room)?;
 
         let whole = self.tables.has_retired();
-        card.invalidate(
-            call,
-            self.id,
-            (!whole).then_some((covered.start, covered.end)),
-        )?;
+        let range = (!whole).then_some((covered.start, covered.end));
+        card.invalidate(call, self.id, range)
+            .inspect_err(|_| self.unfinished = Some(covered))?;
         self.tables.give_retired(&card.memory);
 
         self.remove(card, call.context().get_ref(), covered, rest, gone);
         Ok(())
+    }
+
+    /// Finishes what an UNMAP has begun that the TLB has held up. Returns what it was.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; those of [`Card::invalidate`].
+    fn finish_unmap(&mut self, call: &Call<'_, '_>, gone: &mut Gone) -> Result<Option<Range>> {
+        let Some(covered) = self.unfinished else {
+            return Ok(None);
+        };
+        let card = call.data().get_ref();
+        let rest = RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?;
+
+        card.invalidate(call, self.id, None)?;
+        self.tables.give_retired(&card.memory);
+        self.unfinished = None;
+        self.remove(card, call.context().get_ref(), covered, rest, gone);
+        Ok(Some(covered))
     }
 
     /// Makes sure that a border between pages can be at `address`.
