@@ -161,7 +161,10 @@ fn driver_call(
     Ok(())
 }
 
-/// Calls the driver; again after a reset, as often as it says that it needs one first.
+/// How often a call is made, with a reset between each two.
+const CALLS: u32 = 4;
+
+/// Calls the driver; again after a reset, when it says that it needs one first.
 #[inline(always)]
 fn call(
     file: &File,
@@ -170,16 +173,16 @@ fn call(
     size: usize,
     arrays: &mut [ArrayBuffer],
 ) -> Result {
-    loop {
+    for _ in 0..CALLS {
         let guard = file.device().enter(Kind::driver(index))?;
 
         match guard.call_ioctl(file, index, ArgsMut::new(words, size)?, arrays) {
-            // Each time the device was reset; one that needs it for ever is given up by its driver.
             Err(err) if err == ERESTARTNOINTR => drop(guard),
             result => return result,
         }
         file.device().wait_for_reset()?;
     }
+    Err(EIO)
 }
 
 /// The part of [`driver_call`] for structures that point to arrays.
