@@ -25,6 +25,7 @@
 //! | `accel_ioctl.rs` | copying arguments in and out, and dispatch |
 //! | `accel_info.rs` | what both nodes can tell |
 //! | `accel_job.rs` | timelines: everything that completes later |
+//! | `accel_limits.rs` | how much one file, user and device may have |
 //! | `accel_mm.rs` | buffers and their mappings |
 //! | `accel_queue.rs` | work for one engine, fair between files |
 //! | `accel_debugfs.rs` | what root sees in debugfs |
@@ -45,7 +46,7 @@
 //!    device's nodes; its list of DMA mappings, and each of them; what a file system needs to unmap
 //!    pages (`i_mmap_rwsem`)
 //! 5. a file's trees of handles and offsets; a timeline; a device's state
-//! 6. an eventfd; a wait queue; the alarm
+//! 6. an eventfd; a wait queue; the alarm; a device's books
 
 // Names in the tree are those that files of this subsystem have in the kernel's.
 #[path = "bindings/mod.rs"]
@@ -66,6 +67,8 @@ mod ioctl;
 mod job;
 #[path = "accel_lifecycle.rs"]
 mod lifecycle;
+#[path = "accel_limits.rs"]
+mod limits;
 #[path = "accel_minor.rs"]
 mod minor;
 #[path = "accel_mm.rs"]

@@ -25,6 +25,7 @@ use crate::{
         File,
         Node, //
     },
+    limits::Limit,
     minor, //
 };
 use kernel::{
@@ -95,15 +96,14 @@ fn clients(device: &Device, to: &mut Report) -> Result {
             Node::Compute => "compute",
             Node::Control => "control",
         };
-        let (buffers, bytes) = file.buffers();
 
         to.add(fmt!(
             "{}\t{}\t{}\t{}\t{}\n",
             file.client(),
             node,
-            buffers,
-            bytes,
-            file.timelines()
+            file.account().used(Limit::Buffers),
+            file.buffer_bytes(),
+            file.account().used(Limit::Timelines)
         ))
     })
 }

@@ -49,6 +49,10 @@ use crate::{
         Node, //
     },
     ioctl::Layout,
+    limits::{
+        DeviceAccount,
+        Limit, //
+    },
     minor::{
         self,
         Nodes,
@@ -123,7 +127,7 @@ pub struct Description {
     pub uapi_minor: u32,
     /// What the devices are for.
     pub class: Class,
-    /// Most compute files open at a time, one more is `EBUSY`; 0 for no limit.
+    /// Most compute files open at a time, one more is `EBUSY`; 0 for no limit of the device's.
     pub max_contexts: u32,
     /// Most address spaces of the device's own; 0 when it has none.
     pub max_address_spaces: u32,
@@ -157,6 +161,8 @@ pub struct Options {
     pub partition: bool,
     /// Bytes of the memory that is on the device, if there is any.
     pub memory: Option<u64>,
+    /// It takes one compute file at a time, whatever [`Description::max_contexts`] says.
+    pub exclusive: bool,
 }
 
 /// What a driver's table says of what it can do.
@@ -164,31 +170,6 @@ pub(crate) struct Carries {
     pub(crate) ioctls: KVec<Layout>,
     /// Whether it can reset its devices.
     pub(crate) reset: bool,
-}
-
-/// Counts of one node's files.
-pub(crate) struct Opens {
-    total: Atomic<u64>,
-    now: Atomic<u32>,
-}
-
-impl Opens {
-    fn new() -> Self {
-        Self {
-            total: Atomic::new(0),
-            now: Atomic::new(0),
-        }
-    }
-
-    /// Files opened so far.
-    pub(crate) fn total(&self) -> u64 {
-        self.total.load(Relaxed)
-    }
-
-    /// Files open now.
-    pub(crate) fn now(&self) -> u32 {
-        self.now.load(Relaxed)
-    }
 }
 
 /// A device, from registration until nothing refers to it any more.
@@ -205,12 +186,13 @@ pub(crate) struct Device {
     can_reset: bool,
     check_ms: u32,
     memory: Option<u64>,
-    max_contexts: u32,
+    account: Arc<DeviceAccount>,
     /// Vectors that the parent got.
     interrupts: u32,
     host: Arc<HostUsage>,
     ioctls: KVec<Layout>,
-    opens: [Opens; 2],
+    /// Files opened so far, of each node.
+    opened: [Atomic<u64>; 2],
     clients: Atomic<u64>,
     inode: Inode,
     #[pin]
@@ -218,6 +200,9 @@ pub(crate) struct Device {
     /// Files that are open. Each knows its position.
     #[pin]
     files: Mutex<KVVec<Arc<File>>>,
+    /// Held while one gets its objects, of which it then has not two.
+    #[pin]
+    making: Mutex<()>,
     #[pin]
     nodes: Mutex<Option<Nodes>>,
     #[pin]
@@ -248,7 +233,11 @@ impl Device {
         identity.device_class = about.class as u32;
         identity.uapi_major = about.uapi_major;
         identity.uapi_minor = about.uapi_minor;
-        identity.max_contexts = about.max_contexts;
+        identity.max_contexts = if options.exclusive {
+            1
+        } else {
+            about.max_contexts
+        };
         identity.max_address_spaces = about.max_address_spaces;
         copy_name(&mut identity.uapi_name, about.uapi_name);
 
@@ -262,15 +251,16 @@ impl Device {
                 can_reset: carries.reset,
                 check_ms: about.check_ms,
                 memory: options.memory,
-                max_contexts: about.max_contexts,
+                account: DeviceAccount::new(identity.max_contexts)?,
                 interrupts: hardware.vectors(),
                 host: Arc::new(HostUsage::new(), GFP_KERNEL)?,
                 ioctls: carries.ioctls,
-                opens: [Opens::new(), Opens::new()],
+                opened: [Atomic::new(0), Atomic::new(0)],
                 clients: Atomic::new(0),
                 inode: Inode::new()?,
                 slot <- slot,
                 files <- new_mutex!(KVVec::new(), "accel_files"),
+                making <- new_mutex!((), "accel_objects"),
                 nodes <- new_mutex!(None, "accel_nodes"),
                 hardware <- new_mutex!(Some(hardware), "accel_hardware"),
                 dma_mappings: DmaMappings::new(dev)?,
@@ -364,34 +354,6 @@ impl Device {
         }
     }
 
-    /// Counts a file that is being opened, for as long as the result exists.
-    ///
-    /// # Errors
-    ///
-    /// `EBUSY` when there are as many as the device takes.
-    pub(crate) fn count_open(self: &Arc<Self>, node: Node) -> Result<Opened> {
-        let opens = self.opens(node);
-        let limit = match (node, self.max_contexts) {
-            (Node::Control, _) | (Node::Compute, 0) => u32::MAX,
-            (Node::Compute, limit) => limit,
-        };
-        let mut now = opens.now.load(Relaxed);
-
-        loop {
-            if now >= limit {
-                return Err(EBUSY);
-            }
-            match opens.now.cmpxchg(now, now + 1, Relaxed) {
-                Ok(_) => break,
-                Err(changed) => now = changed,
-            }
-        }
-        Ok(Opened {
-            device: self.clone(),
-            node,
-        })
-    }
-
     /// A number for a file, from 1.
     pub(crate) fn next_client(&self) -> u64 {
         self.clients.fetch_add(1, Relaxed) + 1
@@ -409,7 +371,7 @@ impl Device {
         file.set_position(files.len());
         files.push(file.clone(), GFP_KERNEL)?;
         drop(files);
-        self.opens(file.node()).total.fetch_add(1, Relaxed);
+        self.opened(file.node()).fetch_add(1, Relaxed);
         Ok(())
     }
 
@@ -522,37 +484,48 @@ impl Device {
         &self.host
     }
 
-    pub(crate) fn opens(&self, node: Node) -> &Opens {
-        let [compute, control] = &self.opens;
+    fn opened(&self, node: Node) -> &Atomic<u64> {
+        let [compute, control] = &self.opened;
 
         match node {
             Node::Compute => compute,
             Node::Control => control,
         }
     }
-}
 
-/// A file that is counted as open.
-pub(crate) struct Opened {
-    device: Arc<Device>,
-    node: Node,
-}
-
-impl Opened {
-    #[inline]
-    pub(crate) fn device(&self) -> &Arc<Device> {
-        &self.device
+    /// Opens of `node` that have succeeded so far.
+    pub(crate) fn opens_total(&self, node: Node) -> u64 {
+        self.opened(node).load(Relaxed)
     }
 
-    #[inline]
-    pub(crate) fn node(&self) -> Node {
-        self.node
-    }
-}
+    /// Files of `node` that are open now.
+    pub(crate) fn opens_now(&self, node: Node) -> u32 {
+        let files = self.account.used(Limit::Files);
+        let contexts = self.account.used(Limit::Contexts);
 
-impl Drop for Opened {
-    fn drop(&mut self) {
-        self.device.opens(self.node).now.fetch_sub(1, Relaxed);
+        match node {
+            Node::Compute => contexts,
+            // One may have been opened between the two.
+            Node::Control => files.saturating_sub(contexts),
+        }
+    }
+
+    /// Taken to give a file its objects.
+    pub(crate) fn making(&self) -> &Mutex<()> {
+        &self.making
+    }
+
+    /// What its files have.
+    pub(crate) fn account(&self) -> &Arc<DeviceAccount> {
+        &self.account
+    }
+
+    /// Calls `tell` with the `index`-th compute file that is open, in no particular order.
+    pub(crate) fn with_client<T>(&self, index: usize, tell: impl FnOnce(&File) -> T) -> Option<T> {
+        let files = self.files.lock();
+        let mut clients = files.iter().filter(|file| file.node() == Node::Compute);
+
+        clients.nth(index).map(|file| tell(file))
     }
 }
 

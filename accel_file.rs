@@ -7,6 +7,7 @@
 
 use crate::{
     bindings::{
+        opener::Opener,
         parent::RegisterPages,
         slot::{
             ContextSlot,
@@ -16,10 +17,7 @@ use crate::{
         uapi,
         wait::WaitQueue, //
     },
-    device::{
-        Device,
-        Opened, //
-    },
+    device::Device,
     handles::{
         Handles,
         Ranges, //
@@ -27,6 +25,12 @@ use crate::{
     job::{
         Timeline,
         Watch, //
+    },
+    limits::{
+        Charge,
+        FileAccount,
+        Limit,
+        Opened, //
     },
     mm::{
         Buffer,
@@ -36,7 +40,6 @@ use crate::{
     },
 };
 use kernel::{
-    new_mutex,
     page::PAGE_SHIFT,
     prelude::*,
     seq_file::SeqFile,
@@ -47,7 +50,6 @@ use kernel::{
             Relaxed, //
         },
         Arc,
-        Mutex,
         SetOnce, //
     },
 };
@@ -58,9 +60,6 @@ pub(crate) enum Node {
     Compute = 0,
     Control = 1,
 }
-
-/// Buffers, and likewise timelines, of one file.
-const LIMIT: usize = uapi::ACCEL_HANDLES_MAX as usize;
 
 /// First page offset of buffers; below is the driver's.
 const BUFFERS_PGOFF: usize = (uapi::ACCEL_MMAP_BUFFERS >> PAGE_SHIFT) as usize;
@@ -116,29 +115,27 @@ impl Objects {
 }
 
 /// An open file.
-#[pin_data]
 pub(crate) struct File {
+    device: Arc<Device>,
     opened: Opened,
+    opener: Opener,
     /// What debugfs knows it by.
     client: u64,
     context: ContextSlot,
     position: Atomic<usize>,
-    watch: Arc<Watch>,
     /// Made with the first handle: many files never have one.
     objects: SetOnce<Pin<KBox<Objects>>>,
-    #[pin]
-    making: Mutex<()>,
-    buffer_count: Atomic<u64>,
     buffer_bytes: Atomic<u64>,
 }
 
 impl File {
-    /// Opens `node` of `device`.
+    /// Opens `node` of a device.
     ///
     /// # Errors
     ///
     /// `ENODEV` when it is gone; for a context those of [`Device::enter_open`], `EBUSY` when it has
-    /// as many as it takes; `ENOMEM`; the driver's.
+    /// as many as it takes; `ENOSPC` when it has as many files, `EDQUOT` when the user has; `ENOMEM`;
+    /// the driver's.
     pub(crate) fn open(device: Arc<Device>, node: Node) -> Result<Arc<Self>> {
         match node {
             Node::Compute => {
@@ -160,22 +157,22 @@ impl File {
     }
 
     fn new(device: &Arc<Device>, node: Node) -> Result<Arc<Self>> {
-        let opened = device.count_open(node)?;
-        let watch = Arc::pin_init(Watch::new(), GFP_KERNEL_ACCOUNT)?;
-        let client = device.next_client();
+        let opener = Opener::current();
+        let account = FileAccount::new(device.account(), node, opener.user());
+        let watch = Arc::pin_init(Watch::new(account), GFP_KERNEL_ACCOUNT)?;
+        let opened = Opened::new(watch, node)?;
 
-        Ok(Arc::pin_init(
-            pin_init!(Self {
+        Ok(Arc::new(
+            Self {
+                device: device.clone(),
                 opened,
-                client,
+                client: device.next_client(),
+                opener,
                 context: ContextSlot::empty(),
                 position: Atomic::new(0),
-                watch,
                 objects: SetOnce::new(),
-                making <- new_mutex!((), "accel_objects"),
-                buffer_count: Atomic::new(0),
                 buffer_bytes: Atomic::new(0),
-            }),
+            },
             GFP_KERNEL_ACCOUNT,
         )?)
     }
@@ -206,7 +203,7 @@ impl File {
 
     #[inline]
     pub(crate) fn device(&self) -> &Arc<Device> {
-        self.opened.device()
+        &self.device
     }
 
     #[inline]
@@ -224,6 +221,34 @@ impl File {
         &self.context
     }
 
+    /// Who has opened it.
+    pub(crate) fn opener(&self) -> &Opener {
+        &self.opener
+    }
+
+    /// What it has.
+    pub(crate) fn account(&self) -> &FileAccount {
+        self.watch().account()
+    }
+
+    /// Counts one more thing that it has.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Charge::new`].
+    pub(crate) fn charge(&self, limit: Limit) -> Result<Charge> {
+        Charge::new(self.watch(), limit)
+    }
+
+    fn watch(&self) -> &Arc<Watch> {
+        self.opened.watch()
+    }
+
+    /// Bytes of the buffers that have a handle.
+    pub(crate) fn buffer_bytes(&self) -> u64 {
+        self.buffer_bytes.load(Relaxed)
+    }
+
     /// Where the file is in its device's list.
     pub(crate) fn position(&self) -> usize {
         self.position.load(Relaxed)
@@ -236,12 +261,12 @@ impl File {
 
     /// Where pollers and waiters wait.
     pub(crate) fn queue(&self) -> &WaitQueue {
-        self.watch.queue()
+        self.watch().queue()
     }
 
     /// Wakes pollers and waiters.
     pub(crate) fn wake(&self) {
-        self.watch.queue().wake_all();
+        self.watch().queue().wake_all();
     }
 
     /// Whether `poll(2)` calls the file readable.
@@ -253,7 +278,7 @@ impl File {
         let slot = self.device().slot();
 
         drop(slot.monitor(MonitorKind::POLL)?);
-        if self.watch.unseen() {
+        if self.watch().unseen() {
             return Ok(true);
         }
         Ok(slot
@@ -266,12 +291,19 @@ impl File {
         if let Some(objects) = self.existing() {
             return Ok(objects);
         }
-        let _making = self.making.lock();
-        if self.existing().is_none() {
-            let objects = KBox::pin_init(Objects::new(), GFP_KERNEL_ACCOUNT)?;
+        let objects = KBox::pin_init(Objects::new(), GFP_KERNEL_ACCOUNT)?;
+        let making = self.device.making().lock();
+        // Somebody may have been faster.
+        let unused = match self.existing() {
+            Some(_) => Some(objects),
+            None => {
+                self.objects.populate(objects);
+                None
+            }
+        };
 
-            self.objects.populate(objects);
-        }
+        drop(making);
+        drop(unused);
         self.existing().ok_or(ENOMEM)
     }
 
@@ -279,50 +311,26 @@ impl File {
         self.objects.as_ref().map(|objects| &**objects)
     }
 
-    /// Gives `buffer` an mmap offset and a handle, and returns the handle.
+    /// Gives `buffer` an mmap offset and a handle, and returns the handle. `charge` is for it.
     ///
     /// # Errors
     ///
-    /// `ENOSPC` when there are too many, or no offset is left; `ENOMEM`.
-    pub(crate) fn add_buffer(&self, buffer: &Arc<Buffer>) -> Result<u32> {
+    /// `ENOSPC` when no offset is left; `ENOMEM`.
+    pub(crate) fn add_buffer(&self, buffer: &Arc<Buffer>, charge: Charge) -> Result<u32> {
         let objects = self.objects()?;
         let (ranges, pages) = objects.place(buffer);
         let pgoff = ranges.insert(buffer.clone(), pages)?;
 
         buffer.set_pgoff(pgoff);
-        self.count(buffer, true);
+        self.buffer_bytes.fetch_add(buffer.size(), Relaxed);
         // Last: whoever finds it finds it complete.
         objects
             .buffers
-            .insert(buffer.clone(), LIMIT)
+            .insert(buffer.clone(), charge)
             .inspect_err(|_| {
                 ranges.remove(pgoff);
-                self.count(buffer, false);
+                self.buffer_bytes.fetch_sub(buffer.size(), Relaxed);
             })
-    }
-
-    fn count(&self, buffer: &Buffer, more: bool) {
-        if more {
-            self.buffer_count.fetch_add(1, Relaxed);
-            self.buffer_bytes.fetch_add(buffer.size(), Relaxed);
-        } else {
-            self.buffer_count.fetch_sub(1, Relaxed);
-            self.buffer_bytes.fetch_sub(buffer.size(), Relaxed);
-        }
-    }
-
-    /// How many buffers there are, and their bytes.
-    pub(crate) fn buffers(&self) -> (u64, u64) {
-        (
-            self.buffer_count.load(Relaxed),
-            self.buffer_bytes.load(Relaxed),
-        )
-    }
-
-    /// How many timelines there are.
-    pub(crate) fn timelines(&self) -> usize {
-        self.existing()
-            .map_or(0, |objects| objects.timelines.count())
     }
 
     /// Calls `f` with each handle of a buffer and what it names, until it fails.
@@ -356,15 +364,20 @@ impl File {
         if let Some(pgoff) = buffer.pgoff() {
             objects.place(&buffer).0.remove(pgoff);
         }
-        self.count(&buffer, false);
+        self.buffer_bytes.fetch_sub(buffer.size(), Relaxed);
         Ok(buffer)
     }
 
     /// Makes a timeline and returns its handle.
+    ///
+    /// # Errors
+    ///
+    /// Those of a limit; `ENOMEM`.
     pub(crate) fn create_timeline(&self) -> Result<u32> {
-        let timeline = Arc::pin_init(Timeline::new(self.watch.clone()), GFP_KERNEL_ACCOUNT)?;
+        let charge = self.charge(Limit::Timelines)?;
+        let timeline = Arc::pin_init(Timeline::new(self.watch().clone()), GFP_KERNEL_ACCOUNT)?;
 
-        self.objects()?.timelines.insert(timeline, LIMIT)
+        self.objects()?.timelines.insert(timeline, charge)
     }
 
     /// The timeline that `handle` names.
@@ -397,8 +410,8 @@ impl File {
     ///
     /// # Errors
     ///
-    /// `EINVAL` nothing is there, or less than that; `ENODEV` the device is gone; for what the driver
-    /// shows those of [`Device::enter`], `ESTALE`, the driver's, and those of
+    /// `EINVAL` nothing is there, or less than that; `ENODEV` the device is gone; those of a limit;
+    /// for what the driver shows those of [`Device::enter`], `ESTALE`, the driver's, and those of
     /// [`RegisterPages::find`].
     pub(crate) fn map(&self, pgoff: usize, pages: usize) -> Result<Mapping> {
         if pgoff < BUFFERS_PGOFF {
@@ -412,7 +425,7 @@ impl File {
                     ),
                 };
 
-            return Mapping::new(shown, pgoff, pgoff, pages);
+            return self.mapping(shown, pgoff, pgoff, pages);
         }
         let _monitor = self.device().slot().monitor(MonitorKind::MMAP)?;
         let (base, buffer) = self
@@ -420,7 +433,12 @@ impl File {
             .and_then(|objects| objects.at(pgoff))
             .ok_or(EINVAL)?;
 
-        Mapping::new(Shown::Buffer(buffer), base, pgoff, pages)
+        self.mapping(Shown::Buffer(buffer), base, pgoff, pages)
+    }
+
+    fn mapping(&self, shown: Shown, base: usize, pgoff: usize, pages: usize) -> Result<Mapping> {
+        shown.check(base, pgoff, pages)?;
+        Ok(Mapping::new(shown, base, self.charge(Limit::Mappings)?))
     }
 
     /// The lines of `/proc/PID/fdinfo/FD`.
@@ -431,10 +449,12 @@ impl File {
         seq_print!(seq, "accel-driver:\t{}\n", driver.to_str().unwrap_or(""));
         seq_print!(seq, "accel-number:\t{}\n", identity.number);
         if self.node() == Node::Compute {
-            let (count, bytes) = self.buffers();
-
-            seq_print!(seq, "accel-buffers:\t{}\n", count);
-            seq_print!(seq, "accel-buffer-bytes:\t{}\n", bytes);
+            seq_print!(
+                seq,
+                "accel-buffers:\t{}\n",
+                self.account().used(Limit::Buffers)
+            );
+            seq_print!(seq, "accel-buffer-bytes:\t{}\n", self.buffer_bytes());
         }
         if let Some(guard) = self.device().slot().enter(Kind::DRIVER_FDINFO) {
             guard.fdinfo(self, seq);

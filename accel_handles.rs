@@ -8,6 +8,7 @@
 //! New numbers go on from the last one rather than fill the lowest gap: a number that was just
 //! given back does not at once mean something else to a thread that still uses it.
 
+use crate::limits::Charge;
 use kernel::{
     new_spinlock,
     prelude::*,
@@ -26,8 +27,7 @@ const HANDLE_LAST: u32 = i32::MAX as u32;
 
 struct Named<T> {
     last: u32,
-    count: usize,
-    objects: RBTree<u32, Arc<T>>,
+    objects: RBTree<u32, (Arc<T>, Charge)>,
 }
 
 /// Objects by handle: from 1, never 0.
@@ -43,7 +43,6 @@ impl<T> Handles<T> {
             named <- new_spinlock!(
                 Named {
                     last: 0,
-                    count: 0,
                     objects: RBTree::new(),
                 },
                 "accel_handles"
@@ -51,19 +50,16 @@ impl<T> Handles<T> {
         })
     }
 
-    /// Names `object`, which others find from here on.
+    /// Names `object`, which others find from here on. `charge` is given back with the handle.
     ///
     /// # Errors
     ///
-    /// `ENOSPC` when there are `limit` already; `ENOMEM`.
-    pub(crate) fn insert(&self, object: Arc<T>, limit: usize) -> Result<u32> {
+    /// `ENOMEM`.
+    pub(crate) fn insert(&self, object: Arc<T>, charge: Charge) -> Result<u32> {
         let reservation = RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?;
         let mut named = self.named.lock();
 
-        if named.count >= limit {
-            return Err(ENOSPC);
-        }
-        // Ends: there are fewer objects than handles.
+        // Ends: what is charged is limited, to fewer objects than handles.
         let handle = loop {
             named.last = if named.last < HANDLE_LAST {
                 named.last + 1
@@ -74,8 +70,8 @@ impl<T> Handles<T> {
                 break named.last;
             }
         };
-        named.count += 1;
-        let replaced = named.objects.insert(reservation.into_node(handle, object));
+        let node = reservation.into_node(handle, (object, charge));
+        let replaced = named.objects.insert(node);
         drop(named);
         debug_assert!(replaced.is_none());
         Ok(handle)
@@ -83,24 +79,18 @@ impl<T> Handles<T> {
 
     /// The object that `handle` names.
     pub(crate) fn get(&self, handle: u32) -> Option<Arc<T>> {
-        self.named.lock().objects.get(&handle).cloned()
+        let named = self.named.lock();
+        let (object, _) = named.objects.get(&handle)?;
+
+        Some(object.clone())
     }
 
     /// Forgets `handle`, and returns what it named.
     pub(crate) fn remove(&self, handle: u32) -> Option<Arc<T>> {
-        let mut named = self.named.lock();
-        let object = named.objects.get(&handle).cloned()?;
-        let node = named.objects.remove_node(&handle);
+        let node = self.named.lock().objects.remove_node(&handle)?;
+        let (_, (object, _charge)) = node.to_key_value();
 
-        named.count -= 1;
-        drop(named);
-        drop(node);
         Some(object)
-    }
-
-    /// How many there are.
-    pub(crate) fn count(&self) -> usize {
-        self.named.lock().count
     }
 
     /// Calls `f` with each object, in the order of handles, without the lock.
@@ -127,7 +117,7 @@ impl<T> Handles<T> {
     fn first(&self, from: u32) -> Option<(u32, Arc<T>)> {
         let named = self.named.lock();
         let cursor = named.objects.cursor_lower_bound(&from)?;
-        let (handle, object) = cursor.current();
+        let (handle, (object, _)) = cursor.current();
 
         Some((*handle, object.clone()))
     }

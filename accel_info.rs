@@ -25,6 +25,7 @@ use crate::{
         Node, //
     },
     ioctl,
+    limits::Limit,
     state::RESET_CAUSES, //
 };
 use kernel::prelude::*;
@@ -38,7 +39,7 @@ struct Query {
     number: u32,
     name: &'static str,
     size: usize,
-    /// How many indices the device answers.
+    /// How many indices the device answers now.
     count: fn(&Device) -> u32,
 }
 
@@ -47,7 +48,7 @@ const fn one(_: &Device) -> u32 {
 }
 
 /// All queries, ascending.
-const QUERIES: [Query; 6] = [
+const QUERIES: [Query; 8] = [
     Query {
         number: uapi::ACCEL_INFO_QUERIES,
         name: "queries",
@@ -83,6 +84,18 @@ const QUERIES: [Query; 6] = [
         name: "resets",
         size: size_of::<uapi::accel_info_resets>(),
         count: |_| RESET_CAUSES.len() as u32,
+    },
+    Query {
+        number: uapi::ACCEL_INFO_CLIENTS,
+        name: "clients",
+        size: size_of::<uapi::accel_info_client>(),
+        count: |device| device.opens_now(Node::Compute),
+    },
+    Query {
+        number: uapi::ACCEL_INFO_LIMITS,
+        name: "limits",
+        size: size_of::<uapi::accel_info_limit>(),
+        count: |_| Limit::ALL.len() as u32,
     },
 ];
 
@@ -121,6 +134,8 @@ pub(crate) fn info(file: &File, command: Command, user: UserMemory) -> Result {
             give(to, &inside(device, || Ok(opens(device)))?)?
         }
         uapi::ACCEL_INFO_RESETS => give(to, &inside(device, || resets(device, index))?)?,
+        uapi::ACCEL_INFO_CLIENTS => give(to, &inside(device, || client(device, index))?)?,
+        uapi::ACCEL_INFO_LIMITS => give(to, &inside(device, || limit(file, index))?)?,
         _ => return Err(EOPNOTSUPP.into()),
     };
 
@@ -219,12 +234,38 @@ fn memory(device: &Device, index: u32) -> Result<uapi::accel_info_memory> {
 }
 
 fn opens(device: &Device) -> uapi::accel_info_opens {
-    let (compute, control) = (device.opens(Node::Compute), device.opens(Node::Control));
-
     uapi::accel_info_opens {
-        compute_total: compute.total(),
-        compute_now: compute.now(),
-        control_now: control.now(),
-        control_total: control.total(),
+        compute_total: device.opens_total(Node::Compute),
+        compute_now: device.opens_now(Node::Compute),
+        control_now: device.opens_now(Node::Control),
+        control_total: device.opens_total(Node::Control),
     }
+}
+
+fn client(device: &Device, index: u32) -> Result<uapi::accel_info_client> {
+    device
+        .with_client(index as usize, |file| {
+            let opener = file.opener();
+
+            if !opener.may_be_told() {
+                return uapi::accel_info_client::new_zeroed();
+            }
+            uapi::accel_info_client {
+                flags: uapi::ACCEL_CLIENT_VISIBLE,
+                pid: opener.pid(),
+                uid: opener.uid(),
+                lost: file.context().is_lost().into(),
+                opened_ns: opener.at_ns() as u64,
+                buffers: file.account().used(Limit::Buffers).into(),
+                buffer_bytes: file.buffer_bytes(),
+                name: opener.name(),
+            }
+        })
+        .ok_or(ENODATA.into())
+}
+
+fn limit(file: &File, index: u32) -> Result<uapi::accel_info_limit> {
+    let limit = Limit::ALL.get(index as usize).ok_or(ENODATA)?;
+
+    Ok(file.account().info(*limit))
 }

@@ -38,7 +38,8 @@ use crate::{
         File,
         Node, //
     },
-    info, //
+    info,
+    limits::Limit, //
 };
 use kernel::prelude::*;
 
@@ -275,12 +276,13 @@ fn buffer_create(file: &File, command: Command, user: UserMemory) -> Result {
     if args.flags != 0 {
         return Err(EINVAL);
     }
+    let charge = file.charge(Limit::Buffers)?;
     // Outside: who is short of memory may be made to wait for it as long as its cgroup likes.
     let buffer = file.device().new_buffer(args.size)?;
     {
         let _monitor = file.device().slot().monitor(MonitorKind::COMMON)?;
 
-        args.handle = file.add_buffer(&buffer)?;
+        args.handle = file.add_buffer(&buffer, charge)?;
         args.size = buffer.size();
     }
     user.write_struct(args.as_mut_bytes()).inspect_err(|_| {

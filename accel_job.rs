@@ -19,12 +19,19 @@
 //! A timeline's state is behind a spinlock that is held for a few instructions; eventfds are
 //! signalled and files woken after it. Jobs end in process context (an interrupt's thread, a call).
 
-use crate::bindings::{
-    errno::ECANCELED,
-    uapi,
-    wait::{
-        EventFd,
-        WaitQueue, //
+use crate::{
+    bindings::{
+        errno::ECANCELED,
+        uapi,
+        wait::{
+            EventFd,
+            WaitQueue, //
+        }, //
+    },
+    limits::{
+        Charge,
+        FileAccount,
+        Limit, //
     }, //
 };
 use kernel::{
@@ -46,11 +53,13 @@ use kernel::{
     task::might_sleep, //
 };
 
-/// Where those wait who use one file, and how much of it they have not seen.
+/// What jobs keep of a file: where those wait who use it, how much of it they have not seen, and its
+/// account.
 #[pin_data]
 pub(crate) struct Watch {
     #[pin]
     queue: WaitQueue,
+    account: FileAccount,
     /// Timelines with a value that nobody has been told.
     unseen: Atomic<i32>,
     /// Eventfds that wait.
@@ -58,9 +67,10 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    pub(crate) fn new() -> impl PinInit<Self> {
+    pub(crate) fn new(account: impl Init<FileAccount>) -> impl PinInit<Self> {
         pin_init!(Self {
             queue <- WaitQueue::new(),
+            account <- account,
             unseen: Atomic::new(0),
             eventfds: Atomic::new(0),
         })
@@ -68,6 +78,10 @@ impl Watch {
 
     pub(crate) fn queue(&self) -> &WaitQueue {
         &self.queue
+    }
+
+    pub(crate) fn account(&self) -> &FileAccount {
+        &self.account
     }
 
     /// Whether a timeline has a value that nobody has been told.
@@ -129,8 +143,9 @@ impl Timeline {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`.
+    /// `EAGAIN` when the file, its user or the device has as many jobs as it may; `ENOMEM`.
     pub fn submit(self: &Arc<Self>) -> Result<Job> {
+        let charge = Charge::new(&self.watch, Limit::Jobs)?;
         let reservation = RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?;
         let mut state = self.state.lock();
 
@@ -142,6 +157,7 @@ impl Timeline {
             timeline: self.clone(),
             point,
             outcome: Err(ECANCELED.into()),
+            _charge: charge,
         })
     }
 
@@ -283,6 +299,7 @@ pub struct Job {
     timeline: Arc<Timeline>,
     point: u64,
     outcome: Result,
+    _charge: Charge,
 }
 
 impl Job {

@@ -11,19 +11,22 @@
 //! entry if it is memory and the block is that large and lies right, else page by page. After the
 //! device has gone a fault is SIGBUS.
 
-use crate::bindings::{
-    pages::{
-        cond_resched,
-        fatal_signal_pending,
-        PageBlock, //
+use crate::{
+    bindings::{
+        pages::{
+            cond_resched,
+            fatal_signal_pending,
+            PageBlock, //
+        },
+        parent::RegisterPages,
+        uapi,
+        vma::{
+            Fault,
+            FaultResult,
+            Frame, //
+        },
     },
-    parent::RegisterPages,
-    uapi,
-    vma::{
-        Fault,
-        FaultResult,
-        Frame, //
-    },
+    limits::Charge, //
 };
 use kernel::{
     page::{
@@ -307,6 +310,22 @@ impl Shown {
         }
     }
 
+    /// Whether it has `pages` pages at page offset `pgoff`, when it begins at page offset `base`.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` when not.
+    pub(crate) fn check(&self, base: usize, pgoff: usize, pages: usize) -> Result {
+        let end = pgoff
+            .checked_sub(base)
+            .and_then(|first| first.checked_add(pages));
+
+        match end {
+            Some(end) if end <= self.pages() => Ok(()),
+            _ => Err(EINVAL),
+        }
+    }
+
     /// The page frame at `index`.
     fn frame(&self, index: usize) -> Option<Frame> {
         match self {
@@ -332,27 +351,22 @@ impl Shown {
     }
 }
 
-/// A part of a buffer or of registers, in one or several VMAs.
+/// A part of a buffer or of registers, in one or several VMAs: it counts once, however it has been
+/// split, moved or inherited, where nobody could be refused.
 pub(crate) struct Mapping {
     shown: Shown,
     /// Page offset of the first page of what is shown.
     base: usize,
+    _charge: Charge,
 }
 
 impl Mapping {
-    /// `pages` pages at page offset `pgoff` of `shown`, which begins at page offset `base`.
-    ///
-    /// # Errors
-    ///
-    /// `EINVAL` when that is not all in it.
-    pub(crate) fn new(shown: Shown, base: usize, pgoff: usize, pages: usize) -> Result<Self> {
-        let end = pgoff
-            .checked_sub(base)
-            .and_then(|first| first.checked_add(pages));
-
-        match end {
-            Some(end) if end <= shown.pages() => Ok(Self { shown, base }),
-            _ => Err(EINVAL),
+    /// Of what `shown`, which begins at page offset `base`, has been checked to have.
+    pub(crate) fn new(shown: Shown, base: usize, charge: Charge) -> Self {
+        Self {
+            shown,
+            base,
+            _charge: charge,
         }
     }
 

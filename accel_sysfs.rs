@@ -119,16 +119,16 @@ static STATE: [Attribute; 1] = [Attribute::read("state", |device, to| {
 /// The directory `opens`.
 static OPENS: [Attribute; 4] = [
     Attribute::read("compute_now", |device, to| {
-        put(to, fmt!("{}", device.opens(Node::Compute).now()))
+        put(to, fmt!("{}", device.opens_now(Node::Compute)))
     }),
     Attribute::read("compute_total", |device, to| {
-        put(to, fmt!("{}", device.opens(Node::Compute).total()))
+        put(to, fmt!("{}", device.opens_total(Node::Compute)))
     }),
     Attribute::read("control_now", |device, to| {
-        put(to, fmt!("{}", device.opens(Node::Control).now()))
+        put(to, fmt!("{}", device.opens_now(Node::Control)))
     }),
     Attribute::read("control_total", |device, to| {
-        put(to, fmt!("{}", device.opens(Node::Control).total()))
+        put(to, fmt!("{}", device.opens_total(Node::Control)))
     }),
 ];
 

@@ -40,5 +40,7 @@ pub const EOPNOTSUPP: Errno = Errno(bindings::EOPNOTSUPP);
 pub const ESTALE: Errno = Errno(bindings::ESTALE);
 /// Given up before it was done.
 pub const ECANCELED: Errno = Errno(bindings::ECANCELED);
+/// The user has as much as one may.
+pub const EDQUOT: Errno = Errno(bindings::EDQUOT);
 /// Core and driver do not agree.
 pub const EPROTO: Errno = Errno(bindings::EPROTO);

@@ -3,6 +3,8 @@
  * Macros and inline functions of the kernel, made callable from Rust, and the
  * few things that are a line of C and a page of Rust. No policy in here.
  */
+#include <linux/capability.h>
+#include <linux/cred.h>
 #include <linux/dma-mapping.h>
 #include <linux/file.h>
 #include <linux/jiffies.h>
@@ -16,6 +18,7 @@
 #include <linux/slab.h>
 #include <linux/sort.h>
 #include <linux/uaccess.h>
+#include <linux/user_namespace.h>
 
 #include "helpers.h"
 
@@ -462,6 +465,59 @@ struct eventfd_ctx *accel_eventfd_get(int fd)
 void accel_eventfd_signal(struct eventfd_ctx *ctx)
 {
 	eventfd_signal(ctx);
+}
+
+/* Who opens */
+
+/**
+ * accel_opener_get() - who is running
+ * @opener: all of it is written
+ */
+void accel_opener_get(struct accel_opener *opener)
+{
+	opener->pid = get_pid(task_tgid(current));
+	opener->at_ns = ktime_get_coarse_ns();
+	opener->uid = current_euid();
+	/* It may be changing; its last byte never is. */
+	memcpy(opener->name, current->group_leader->comm, TASK_COMM_LEN);
+}
+
+void accel_opener_put(struct accel_opener *opener)
+{
+	put_pid(opener->pid);
+}
+
+/**
+ * accel_opener_may_be_told() - may the one who is running be told of an opener
+ * @opener: who opened
+ *
+ * Who may not is told less, and not refused: nothing for the audit log.
+ *
+ * Return: whether it is the same user, or may administer the whole system.
+ */
+bool accel_opener_may_be_told(const struct accel_opener *opener)
+{
+	return uid_eq(opener->uid, current_euid()) ||
+	       ns_capable_noaudit(&init_user_ns, CAP_SYS_ADMIN);
+}
+
+/**
+ * accel_opener_pid() - a process's number where the one who is running is
+ * @opener: who opened
+ *
+ * Return: the number; 0 when it has none there, or has ended: the number may be
+ * somebody else's by now.
+ */
+u32 accel_opener_pid(const struct accel_opener *opener)
+{
+	if (!pid_has_task(opener->pid, PIDTYPE_TGID))
+		return 0;
+	return pid_vnr(opener->pid);
+}
+
+u32 accel_opener_uid(const struct accel_opener *opener)
+{
+	return from_kuid_munged(current_user_ns(), opener->uid);
 }
 
 /* Work that is done at a time */

@@ -15,7 +15,10 @@
 #include <linux/hrtimer.h>
 #include <linux/mm.h>
 #include <linux/pci.h>
+#include <linux/pid.h>
 #include <linux/poll.h>
+#include <linux/sched.h>
+#include <linux/uidgid.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>
 
@@ -120,6 +123,26 @@ void accel_poll_wait(struct file *file, struct wait_queue_head *wq,
 __poll_t accel_poll_flags(bool readable, bool gone);
 struct eventfd_ctx *accel_eventfd_get(int fd);
 void accel_eventfd_signal(struct eventfd_ctx *ctx);
+
+/**
+ * struct accel_opener - who opened a file, as of then
+ * @pid: the process, with a reference
+ * @at_ns: when: CLOCK_MONOTONIC, to the tick
+ * @uid: effective user id
+ * @name: of the process, ends with NUL
+ */
+struct accel_opener {
+	struct pid *pid;
+	s64 at_ns;
+	kuid_t uid;
+	char name[TASK_COMM_LEN];
+};
+
+void accel_opener_get(struct accel_opener *opener);
+void accel_opener_put(struct accel_opener *opener);
+bool accel_opener_may_be_told(const struct accel_opener *opener);
+u32 accel_opener_pid(const struct accel_opener *opener);
+u32 accel_opener_uid(const struct accel_opener *opener);
 
 void accel_work_init(struct delayed_work *work, work_func_t func);
 void accel_work_queue(struct delayed_work *work, s64 at_ns);

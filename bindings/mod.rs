@@ -23,6 +23,7 @@
 //! | `node.rs` | character devices, class, file operations |
 //! | `vma.rs` | mappings |
 //! | `pages.rs` | blocks of zeroed pages |
+//! | `opener.rs` | who has opened a file |
 //! | `wait.rs` | sleeping, polling, eventfds |
 //! | `parent.rs` | the parent device: PCI, interrupts, DMA, power |
 //! | `user.rs` | copying to and from user space |
@@ -36,6 +37,7 @@ pub mod errno;
 pub(crate) mod global;
 pub(crate) mod ioctl;
 pub(crate) mod node;
+pub(crate) mod opener;
 pub(crate) mod ops;
 pub(crate) mod pages;
 pub(crate) mod parent;

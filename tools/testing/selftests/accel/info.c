@@ -59,6 +59,8 @@ static const struct known known[] = {
 	[ACCEL_INFO_MEMORY] = { "memory", sizeof(struct accel_info_memory) },
 	[ACCEL_INFO_OPENS] = { "opens", sizeof(struct accel_info_opens) },
 	[ACCEL_INFO_RESETS] = { "resets", sizeof(struct accel_info_resets) },
+	[ACCEL_INFO_CLIENTS] = { "clients", sizeof(struct accel_info_client) },
+	[ACCEL_INFO_LIMITS] = { "limits", sizeof(struct accel_info_limit) },
 };
 
 TEST_F(info, list)

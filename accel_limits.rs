@@ -1,0 +1,468 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Limits: how much of a thing one file, one user and one device may have at a time.
+//!
+//! ```text
+//!  Charge ──► Watch, FileAccount ──► DeviceAccount: what the device has, what each of its users
+//! ```
+//!
+//! Who makes something charges the account of the file that it is made for, and with it those of
+//! user and device, and gets a [`Charge`]. That lies beside what it stands for and gives back when
+//! it is dropped, so that nothing can be forgotten and nothing be given back twice, however the
+//! thing ends. Accounts refer to no device and no file: what lives longer than its file, as a job
+//! may, is counted for as long as it is there.
+//!
+//! A user is an effective user id, as the kernel has it; there is an account of a user for as long
+//! as something is counted in it.
+//!
+//! All three are charged under one lock, the device's, so that who is refused does not have others
+//! refused for a moment. It is a leaf, held for a few instructions.
+//!
+//! # Which numbers
+//!
+//! They are there against programs that leak and users who take all, so they lie far above what a
+//! program needs. A file has as many handles as the interface has always had, and as many mappings
+//! as the kernel lets one process have (`vm.max_map_count`). A user has as much as four such
+//! files, a device as much as four such users: no user can take all of it.
+
+use crate::{
+    bindings::{
+        errno::EDQUOT,
+        uapi, //
+    },
+    file::Node,
+    job::Watch, //
+};
+use kernel::{
+    new_spinlock,
+    prelude::*,
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Arc,
+        SpinLock, //
+    }, //
+};
+
+/// What there are limits on, `enum accel_limit`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Limit {
+    /// Open files of both nodes.
+    Files = uapi::ACCEL_LIMIT_FILES,
+    /// Open compute files.
+    Contexts = uapi::ACCEL_LIMIT_CONTEXTS,
+    /// Buffers that have a handle.
+    Buffers = uapi::ACCEL_LIMIT_BUFFERS,
+    /// Mappings of a file.
+    Mappings = uapi::ACCEL_LIMIT_MAPPINGS,
+    /// Timelines that have a handle.
+    Timelines = uapi::ACCEL_LIMIT_TIMELINES,
+    /// Jobs that have not ended.
+    Jobs = uapi::ACCEL_LIMIT_JOBS,
+    /// Events that were not read.
+    Events = uapi::ACCEL_LIMIT_EVENTS,
+}
+
+impl Limit {
+    /// All, in the order of their numbers.
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Files,
+        Self::Contexts,
+        Self::Buffers,
+        Self::Mappings,
+        Self::Timelines,
+        Self::Jobs,
+        Self::Events,
+    ];
+}
+
+/// Whose limit it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    File,
+    User,
+    Device,
+}
+
+impl Node {
+    /// What an open file of this node is.
+    #[inline]
+    fn counts_as(self) -> &'static [Limit] {
+        match self {
+            Self::Compute => &[Limit::Files, Limit::Contexts],
+            Self::Control => &[Limit::Files],
+        }
+    }
+}
+
+/// Something for each limit.
+type Each<T> = [T; Limit::ALL.len()];
+
+/// What there is for `limit`.
+#[inline(always)]
+fn of<T>(each: &Each<T>, limit: Limit) -> &T {
+    // A limit's number is less than the length, which the compiler sees.
+    &each[limit as usize]
+}
+
+/// As [`of`], to be changed.
+#[inline(always)]
+fn of_mut<T>(each: &mut Each<T>, limit: Limit) -> &mut T {
+    &mut each[limit as usize]
+}
+
+/// Most in one file.
+const fn file_max(limit: Limit) -> u32 {
+    match limit {
+        Limit::Files | Limit::Contexts => 1,
+        Limit::Buffers | Limit::Timelines => uapi::ACCEL_HANDLES_MAX,
+        Limit::Mappings | Limit::Jobs => 1 << 16,
+        Limit::Events => uapi::ACCEL_EVENTS_MAX,
+    }
+}
+
+/// Most of one user on one device, until root says otherwise.
+const USER_MAX: Each<u32> = [
+    1 << 12,
+    1 << 12,
+    1 << 18,
+    1 << 18,
+    1 << 18,
+    1 << 18,
+    1 << 16,
+];
+
+/// Most on one device, until root says otherwise; fewer contexts if it takes no more.
+const DEVICE_MAX: Each<u32> = [
+    1 << 14,
+    1 << 14,
+    1 << 20,
+    1 << 20,
+    1 << 20,
+    1 << 20,
+    1 << 18,
+];
+
+/// What one user has on a device: something.
+#[derive(Clone, Copy)]
+struct User {
+    id: u32,
+    used: Each<u32>,
+    /// The sum of that.
+    all: u64,
+}
+
+impl User {
+    fn new(id: u32) -> Self {
+        Self {
+            id,
+            used: [0; Limit::ALL.len()],
+            all: 0,
+        }
+    }
+}
+
+/// What there may be and what there is, but for the files.
+struct Books {
+    max: Each<u32>,
+    user_max: Each<u32>,
+    used: Each<u32>,
+    /// Ascending by id. Room is made without the lock.
+    users: KVVec<User>,
+}
+
+/// Why something cannot be counted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Refused {
+    /// It is the limit of what it says.
+    At(Limit, Scope),
+    /// There is no room for another user.
+    NoRoom,
+}
+
+impl From<Refused> for Error {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::At(Limit::Jobs, _) => EAGAIN,
+            Refused::At(Limit::Contexts, Scope::Device) => EBUSY,
+            Refused::At(_, Scope::User) => EDQUOT.into(),
+            Refused::At(_, Scope::File | Scope::Device) => ENOSPC,
+            Refused::NoRoom => ENOMEM,
+        }
+    }
+}
+
+impl Books {
+    fn find(&self, id: u32) -> Result<usize, usize> {
+        self.users.binary_search_by_key(&id, |user| user.id)
+    }
+
+    /// Counts one more of each of `limits` for user `id`, or none.
+    fn take(&mut self, id: u32, limits: &[Limit]) -> Result<(), Refused> {
+        let found = self.find(id);
+        let known = found.ok().and_then(|at| self.users.get(at));
+
+        for &limit in limits {
+            let used = known.map_or(0, |user| *of(&user.used, limit));
+
+            if used >= *of(&self.user_max, limit) {
+                return Err(Refused::At(limit, Scope::User));
+            }
+            if *of(&self.used, limit) >= *of(&self.max, limit) {
+                return Err(Refused::At(limit, Scope::Device));
+            }
+        }
+        if let Err(at) = found {
+            self.users
+                .insert_within_capacity(at, User::new(id))
+                .map_err(|_| Refused::NoRoom)?;
+        }
+        let (Ok(at) | Err(at)) = found;
+        if let Some(user) = self.users.get_mut(at) {
+            for &limit in limits {
+                let more = |count: &mut u32| *count = count.wrapping_add(1);
+
+                more(of_mut(&mut user.used, limit));
+                more(of_mut(&mut self.used, limit));
+                user.all = user.all.wrapping_add(1);
+            }
+        }
+        Ok(())
+    }
+
+    /// Undoes [`Self::take`].
+    fn give(&mut self, id: u32, limits: &[Limit]) {
+        let Ok(at) = self.find(id) else {
+            return;
+        };
+        let Some(user) = self.users.get_mut(at) else {
+            return;
+        };
+
+        for &limit in limits {
+            let less = |count: &mut u32| *count = count.wrapping_sub(1);
+
+            less(of_mut(&mut user.used, limit));
+            less(of_mut(&mut self.used, limit));
+            user.all = user.all.wrapping_sub(1);
+        }
+        if user.all == 0 {
+            let _ = self.users.remove(at);
+        }
+    }
+}
+
+/// What all files on one device have.
+#[pin_data]
+pub(crate) struct DeviceAccount {
+    #[pin]
+    books: SpinLock<Books>,
+}
+
+impl DeviceAccount {
+    /// For a device that takes `contexts` at a time; 0 for as many as come.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new(contexts: u32) -> Result<Arc<Self>> {
+        let mut max = DEVICE_MAX;
+
+        if contexts != 0 {
+            *of_mut(&mut max, Limit::Contexts) = contexts;
+        }
+        let books = Books {
+            max,
+            user_max: USER_MAX,
+            used: [0; Limit::ALL.len()],
+            users: KVVec::new(),
+        };
+
+        Arc::pin_init(
+            pin_init!(Self {
+                books <- new_spinlock!(books, "accel_books"),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// How much all files on the device have.
+    pub(crate) fn used(&self, limit: Limit) -> u32 {
+        *of(&self.books.lock().used, limit)
+    }
+
+    /// Makes room for one more user.
+    fn make_room(&self) -> Result {
+        let wanted = self.books.lock().users.len().saturating_mul(2).max(4);
+        let mut room = KVVec::with_capacity(wanted, GFP_KERNEL)?;
+        let mut books = self.books.lock();
+
+        // If somebody else has made more there is nothing to do.
+        if books.users.capacity() < room.capacity() && books.users.len() < room.capacity() {
+            for user in books.users.iter() {
+                // There is room.
+                let _ = room.push_within_capacity(*user);
+            }
+            core::mem::swap(&mut books.users, &mut room);
+        }
+        drop(books);
+        drop(room);
+        Ok(())
+    }
+}
+
+/// What one open file has; a part of what its jobs keep, as they may outlive it.
+pub(crate) struct FileAccount {
+    device: Arc<DeviceAccount>,
+    /// Who has opened it.
+    user: u32,
+    /// Changed with the device's lock held.
+    used: Each<Atomic<u32>>,
+}
+
+impl FileAccount {
+    /// For a file of `node` of `device` that user `id` opens.
+    #[inline(always)]
+    pub(crate) fn new(device: &Arc<DeviceAccount>, node: Node, id: u32) -> impl Init<Self> {
+        let device = device.clone();
+
+        init!(Self {
+            device,
+            user: id,
+            // As `Opened` counts it.
+            used: [
+                Atomic::new(1),
+                Atomic::new((node == Node::Compute).into()),
+                Atomic::new(0),
+                Atomic::new(0),
+                Atomic::new(0),
+                Atomic::new(0),
+                Atomic::new(0),
+            ],
+        })
+    }
+
+    /// How much the file has.
+    pub(crate) fn used(&self, limit: Limit) -> u32 {
+        of(&self.used, limit).load(Relaxed)
+    }
+
+    fn take(&self, limit: Limit) -> Result<(), Refused> {
+        let books = &mut *self.device.books.lock();
+        let used = of(&self.used, limit);
+        let now = used.load(Relaxed);
+
+        if now >= file_max(limit) {
+            return Err(Refused::At(limit, Scope::File));
+        }
+        books.take(self.user, &[limit])?;
+        used.store(now + 1, Relaxed);
+        Ok(())
+    }
+
+    fn give(&self, limit: Limit) {
+        let books = &mut *self.device.books.lock();
+
+        books.give(self.user, &[limit]);
+        of(&self.used, limit).fetch_sub(1, Relaxed);
+    }
+
+    /// What there may be of a thing, and what there is.
+    pub(crate) fn info(&self, limit: Limit) -> uapi::accel_info_limit {
+        let books = self.device.books.lock();
+        let user = books
+            .find(self.user)
+            .ok()
+            .and_then(|at| books.users.get(at));
+
+        uapi::accel_info_limit {
+            limit: limit as u32,
+            flags: 0,
+            file_max: file_max(limit),
+            user_max: *of(&books.user_max, limit),
+            device_max: *of(&books.max, limit),
+            file_used: self.used(limit),
+            user_used: user.map_or(0, |user| *of(&user.used, limit)),
+            device_used: *of(&books.used, limit),
+        }
+    }
+}
+
+/// One thing that is counted, until this is dropped.
+pub(crate) struct Charge {
+    file: Arc<Watch>,
+    limit: Limit,
+}
+
+impl Charge {
+    /// Counts one more for a file. Does not sleep.
+    ///
+    /// # Errors
+    ///
+    /// At the limit of the file `ENOSPC`, of the user `EDQUOT`, of the device `ENOSPC`; for jobs
+    /// always `EAGAIN`. `ENOMEM` after the file was closed.
+    pub(crate) fn new(file: &Arc<Watch>, limit: Limit) -> Result<Self> {
+        file.account().take(limit)?;
+        Ok(Self {
+            file: file.clone(),
+            limit,
+        })
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.file.account().give(self.limit);
+    }
+}
+
+/// A file that is counted as open, until this is dropped.
+pub(crate) struct Opened {
+    file: Arc<Watch>,
+    node: Node,
+}
+
+impl Opened {
+    /// Counts a file of `node`, which is also a context if it computes.
+    ///
+    /// # Errors
+    ///
+    /// At the limit of the user `EDQUOT`, at that of the device `ENOSPC`, but for contexts `EBUSY`;
+    /// `ENOMEM`.
+    pub(crate) fn new(file: Arc<Watch>, node: Node) -> Result<Self> {
+        let FileAccount { device, user, .. } = file.account();
+
+        loop {
+            let taken = device.books.lock().take(*user, node.counts_as());
+
+            match taken {
+                Ok(()) => return Ok(Self { file, node }),
+                // Whoever comes meanwhile may take the room.
+                Err(Refused::NoRoom) => device.make_room()?,
+                Err(refused) => return Err(refused.into()),
+            }
+        }
+    }
+
+    /// What its jobs keep of it.
+    #[inline]
+    pub(crate) fn watch(&self) -> &Arc<Watch> {
+        &self.file
+    }
+
+    #[inline]
+    pub(crate) fn node(&self) -> Node {
+        self.node
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        let FileAccount { device, user, .. } = self.file.account();
+
+        device.books.lock().give(*user, self.node.counts_as());
+    }
+}
