@@ -7,6 +7,7 @@
 #include <linux/cred.h>
 #include <linux/dma-mapping.h>
 #include <linux/file.h>
+#include <linux/interrupt.h>
 #include <linux/jiffies.h>
 #include <linux/mount.h>
 #include <linux/module.h>
@@ -735,6 +736,29 @@ int accel_bar_pfn(struct device *dev, unsigned int bar, u64 offset, u64 size,
 #else
 	return -EOPNOTSUPP;
 #endif
+}
+
+/*
+ * Handlers return an enum, a type that Rust does not have: with kCFI the kernel
+ * may not call a Rust function as one.
+ */
+static irqreturn_t accel_interrupt_thread(int irq, void *cookie)
+{
+	return IRQ_RETVAL(accel_interrupt(cookie));
+}
+
+/**
+ * accel_interrupt_request() - have a thread call accel_interrupt()
+ * @irq: the line
+ * @name: stays valid until the line is freed
+ * @cookie: what accel_interrupt() gets, and free_irq()
+ *
+ * Return: 0 or a negative errno.
+ */
+int accel_interrupt_request(unsigned int irq, const char *name, void *cookie)
+{
+	return request_threaded_irq(irq, NULL, accel_interrupt_thread,
+				    IRQF_ONESHOT, name, cookie);
 }
 
 /**

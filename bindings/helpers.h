@@ -172,6 +172,8 @@ void accel_debugfs_remove(struct dentry *dir);
 struct pci_dev *accel_to_pci(struct device *dev);
 int accel_bar_pfn(struct device *dev, unsigned int bar, u64 offset, u64 size,
 		  unsigned long *pfn);
+int accel_interrupt_request(unsigned int irq, const char *name, void *cookie);
+bool accel_interrupt(void *cookie);
 void accel_identity_fill(struct accel_info_identity *id, struct device *dev);
 void accel_pm_get(struct device *dev);
 void accel_pm_put(struct device *dev);

@@ -24,11 +24,7 @@ use kernel::{
     dma,
     error::to_result,
     faux,
-    ffi::{
-        c_int,
-        c_ulong,
-        c_void, //
-    },
+    ffi::c_void,
     page::PAGE_SHIFT,
     pci,
     platform,
@@ -331,11 +327,8 @@ impl Interrupt {
         // SAFETY: The line's name and the cookie live in boxes that are not freed before the line
         // is, and that do not move when `Self` does.
         to_result(unsafe {
-            bindings::request_threaded_irq(
+            raw::accel_interrupt_request(
                 irq,
-                None,
-                Some(Self::thread),
-                bindings::IRQF_ONESHOT as c_ulong,
                 line.name.as_char_ptr(),
                 core::ptr::from_ref(&*line).cast_mut().cast(),
             )
@@ -343,23 +336,24 @@ impl Interrupt {
         // INVARIANT: The line was requested with this address.
         Ok(Self { irq, line })
     }
+}
 
-    /// # Safety
-    ///
-    /// The kernel calls this for a line that was requested with a `Line` as its cookie.
-    unsafe extern "C" fn thread(_irq: c_int, cookie: *mut c_void) -> bindings::irqreturn_t {
-        // SAFETY: The cookie is a `Line`, which is there until the interrupt is freed.
-        let line = unsafe { &*cookie.cast::<Line>() };
-        // SAFETY: By the type invariant of `Interrupt`.
-        let device = unsafe { &*line.device };
+/// Calls the driver, and says whether the interrupt was its device's.
+///
+/// # Safety
+///
+/// In the thread of a line that was requested with a `Line` as its cookie.
+#[no_mangle]
+unsafe extern "C" fn accel_interrupt(cookie: *mut c_void) -> bool {
+    // SAFETY: The cookie is a `Line`, which is there until the interrupt is freed.
+    let line = unsafe { &*cookie.cast::<Line>() };
+    // SAFETY: By the type invariant of `Interrupt`.
+    let device = unsafe { &*line.device };
 
-        // SAFETY: `Drained::end` drops the `Interrupt`, and so stops this thread, first.
-        match unsafe { device.slot().driver_of_callback() } {
-            Some(driver) if driver.interrupt(device, line.vector) => {
-                bindings::irqreturn_IRQ_HANDLED
-            }
-            _ => bindings::irqreturn_IRQ_NONE,
-        }
+    // SAFETY: `Drained::end` drops the `Interrupt`, and so stops this thread, first.
+    match unsafe { device.slot().driver_of_callback() } {
+        Some(driver) => driver.interrupt(device, line.vector),
+        None => false,
     }
 }
 
