@@ -10,6 +10,9 @@
 # HEADER is the driver's uAPI header in accel-uapi-dir. Its Rust types are generated
 # to my_driver_uapi.rs in the folder that env!("ACCEL_DRIVER_OBJ") names.
 
+# On a kernel that can tell which code was run, fuzzing asks that of ours.
+KCOV_INSTRUMENT := y
+
 accel-uapi-dir ?= $(accel-dir)/include/uapi/accel
 # Where the core was built: beside the driver, or in the tree that M= of it was.
 accel-obj ?= $(ACCEL_OBJ)
