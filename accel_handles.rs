@@ -25,19 +25,19 @@ use kernel::{
 /// The greatest handle, after which they begin again.
 const HANDLE_LAST: u32 = i32::MAX as u32;
 
-struct Named<T> {
+struct Named<T, C> {
     last: u32,
-    objects: RBTree<u32, (Arc<T>, Charge)>,
+    objects: RBTree<u32, (Arc<T>, C)>,
 }
 
-/// Objects by handle: from 1, never 0.
+/// Objects by handle, from 1, never 0; each with what its handle is charged to.
 #[pin_data]
-pub(crate) struct Handles<T> {
+pub(crate) struct Handles<T, C = Charge> {
     #[pin]
-    named: SpinLock<Named<T>>,
+    named: SpinLock<Named<T, C>>,
 }
 
-impl<T> Handles<T> {
+impl<T, C: Unpin> Handles<T, C> {
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             named <- new_spinlock!(
@@ -55,7 +55,7 @@ impl<T> Handles<T> {
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn insert(&self, object: Arc<T>, charge: Charge) -> Result<u32> {
+    pub(crate) fn insert(&self, object: Arc<T>, charge: C) -> Result<u32> {
         let reservation = RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?;
         let mut named = self.named.lock();
 
@@ -240,5 +240,241 @@ impl<T> Ranges<T> {
         let node = self.taken.lock().ranges.remove_node(&first);
 
         drop(node);
+    }
+}
+
+#[kunit_tests(accel_handles)]
+mod handles_tests {
+    use super::*;
+
+    fn handles() -> Result<Pin<KBox<Handles<u32, Arc<u32>>>>> {
+        KBox::pin_init(Handles::new(), GFP_KERNEL)
+    }
+
+    fn object(value: u32) -> Result<Arc<u32>> {
+        Ok(Arc::new(value, GFP_KERNEL)?)
+    }
+
+    /// All handles, in the order in which they are told.
+    fn told(handles: &Handles<u32, Arc<u32>>) -> Result<KVec<u32>> {
+        let mut values = KVec::new();
+        let mut result = Ok(());
+
+        handles.for_each(|value| {
+            if let Err(error) = values.push(*value, GFP_KERNEL) {
+                result = Err(error);
+            }
+        });
+        result?;
+        Ok(values)
+    }
+
+    #[test]
+    fn from_one_on_and_never_back() -> Result {
+        let handles = handles()?;
+
+        for expected in 1..=3 {
+            assert_eq!(handles.insert(object(0)?, object(0)?)?, expected);
+        }
+        assert!(handles.remove(2).is_some());
+        assert!(handles.remove(3).is_some());
+        assert_eq!(handles.insert(object(0)?, object(0)?)?, 4);
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_named_is_found_until_removed() -> Result {
+        let handles = handles()?;
+        let first = handles.insert(object(11)?, object(0)?)?;
+        let second = handles.insert(object(22)?, object(0)?)?;
+
+        assert!(handles.get(0).is_none());
+        assert!(handles.get(second + 1).is_none());
+        assert!(handles.get(first).is_some_and(|value| *value == 11));
+        assert!(handles.remove(first).is_some_and(|value| *value == 11));
+        assert!(handles.get(first).is_none());
+        assert!(handles.remove(first).is_none());
+        assert!(handles.get(second).is_some_and(|value| *value == 22));
+        Ok(())
+    }
+
+    #[test]
+    fn after_the_last_from_one_again_past_what_is_taken() -> Result {
+        let handles = handles()?;
+
+        assert_eq!(handles.insert(object(0)?, object(0)?)?, 1);
+        assert_eq!(handles.insert(object(0)?, object(0)?)?, 2);
+        handles.named.lock().last = i32::MAX as u32 - 1;
+        assert_eq!(handles.insert(object(0)?, object(0)?)?, i32::MAX as u32);
+        assert!(handles.remove(1).is_some());
+        assert_eq!(handles.insert(object(0)?, object(0)?)?, 1);
+        assert_eq!(handles.insert(object(0)?, object(0)?)?, 3);
+        Ok(())
+    }
+
+    #[test]
+    fn all_are_told_in_order_whatever_is_removed_meanwhile() -> Result {
+        let handles = handles()?;
+
+        assert_eq!(told(&handles)?.len(), 0);
+        for value in 1..=4 {
+            handles.insert(object(value)?, object(0)?)?;
+        }
+        assert!(handles.remove(2).is_some());
+        assert!(told(&handles)?[..] == [1, 3, 4]);
+        handles.for_each(|value| drop(handles.remove(*value)));
+        assert_eq!(told(&handles)?.len(), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn nothing_is_kept_of_what_is_removed() -> Result {
+        let handles = handles()?;
+        let (mine, charge) = (object(7)?, object(8)?);
+        let handle = handles.insert(mine.clone(), charge.clone())?;
+
+        drop(handles.remove(handle));
+        // Only a sole owner gets the value out.
+        assert!(Arc::into_unique_or_drop(mine).is_some());
+        assert!(Arc::into_unique_or_drop(charge).is_some());
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_named_goes_with_its_names() -> Result {
+        let handles = handles()?;
+        let (mine, charge) = (object(7)?, object(8)?);
+
+        handles.insert(mine.clone(), charge.clone())?;
+        handles.insert(mine.clone(), charge.clone())?;
+        drop(handles);
+        assert!(Arc::into_unique_or_drop(mine).is_some());
+        assert!(Arc::into_unique_or_drop(charge).is_some());
+        Ok(())
+    }
+}
+
+#[kunit_tests(accel_ranges)]
+mod ranges_tests {
+    use super::*;
+
+    fn ranges(start: usize, end: usize) -> Result<Pin<KBox<Ranges<u32>>>> {
+        KBox::pin_init(Ranges::new(start, end), GFP_KERNEL)
+    }
+
+    fn object(value: u32) -> Result<Arc<u32>> {
+        Ok(Arc::new(value, GFP_KERNEL)?)
+    }
+
+    #[test]
+    fn each_number_of_a_range_leads_to_its_object() -> Result {
+        let ranges = ranges(100, 200)?;
+        let first = ranges.insert(object(1)?, 10)?;
+        let second = ranges.insert(object(2)?, 5)?;
+
+        assert_eq!(first, 100);
+        assert_eq!(second, 110);
+        for (number, from, value) in [(100, 100, 1), (109, 100, 1), (110, 110, 2), (114, 110, 2)] {
+            assert!(ranges
+                .get(number)
+                .is_some_and(|(found, object)| found == from && *object == value));
+        }
+        for number in [0, 99, 115, 199, 200, usize::MAX] {
+            assert!(ranges.get(number).is_none());
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_length_that_cannot_be_is_refused() -> Result {
+        let ranges = ranges(100, 200)?;
+
+        for len in [0, 101, usize::MAX] {
+            assert_eq!(ranges.insert(object(0)?, len), Err(ENOSPC));
+        }
+        assert_eq!(ranges.insert(object(0)?, 100), Ok(100));
+        assert_eq!(ranges.insert(object(0)?, 1), Err(ENOSPC));
+        Ok(())
+    }
+
+    #[test]
+    fn what_was_freed_is_used_when_the_end_is_reached() -> Result {
+        let ranges = ranges(0, 30)?;
+
+        for expected in [0, 10, 20] {
+            assert_eq!(ranges.insert(object(0)?, 10)?, expected);
+        }
+        ranges.remove(10);
+        assert!(ranges.get(15).is_none());
+        assert_eq!(ranges.insert(object(0)?, 11), Err(ENOSPC));
+        assert_eq!(ranges.insert(object(0)?, 10)?, 10);
+        Ok(())
+    }
+
+    #[test]
+    fn what_was_freed_is_not_used_at_once() -> Result {
+        let ranges = ranges(0, 30)?;
+
+        assert_eq!(ranges.insert(object(0)?, 10)?, 0);
+        ranges.remove(0);
+        assert_eq!(ranges.insert(object(0)?, 10)?, 10);
+        Ok(())
+    }
+
+    #[test]
+    fn removing_what_does_not_begin_a_range_does_nothing() -> Result {
+        let ranges = ranges(0, 30)?;
+
+        assert_eq!(ranges.insert(object(9)?, 10)?, 0);
+        ranges.remove(5);
+        ranges.remove(10);
+        assert!(ranges.get(9).is_some_and(|(_, object)| *object == 9));
+        Ok(())
+    }
+
+    /// Against a plain table of who has which number.
+    #[test]
+    fn thousands_of_random_steps() -> Result {
+        const NUMBERS: usize = 64;
+        const START: usize = 1000;
+        let ranges = ranges(START, START + NUMBERS)?;
+        let mut owners = [0u32; NUMBERS];
+        let mut random = 1u32;
+
+        for step in 1..4000u32 {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let len = 1 + (random >> 16) as usize % 9;
+            let at = (random >> 24) as usize % NUMBERS;
+
+            if random & 0x1000 != 0 {
+                let room = owners
+                    .windows(len)
+                    .any(|some| some.iter().all(|who| *who == 0));
+
+                match ranges.insert(object(step)?, len) {
+                    Ok(first) => {
+                        let taken = &mut owners[first - START..first - START + len];
+
+                        assert!(taken.iter().all(|who| *who == 0));
+                        taken.fill(step);
+                    }
+                    Err(error) => assert!(error == ENOSPC && !room),
+                }
+            } else if let Some((first, object)) = ranges.get(START + at) {
+                assert_eq!(owners[at], *object);
+                ranges.remove(first);
+                for who in owners.iter_mut().filter(|who| **who == *object) {
+                    *who = 0;
+                }
+            } else {
+                assert_eq!(owners[at], 0);
+            }
+        }
+        for (at, who) in owners.iter().enumerate() {
+            let found = ranges.get(START + at).map_or(0, |(_, object)| *object);
+
+            assert_eq!(found, *who);
+        }
+        Ok(())
     }
 }
