@@ -10,9 +10,19 @@ export ACCEL_OBJ := $(abspath $(obj))
 accel-dir := $(src)
 include $(src)/bindings/kbuild.mk
 
-obj-m += accel.o
+# Outside of a kernel tree everything is built, as modules; in one, Kconfig says.
+ifneq ($(KBUILD_EXTMOD),)
+export CONFIG_COMPUTE_ACCEL := m
+export CONFIG_COMPUTE_ACCEL_EDU := m
+export CONFIG_COMPUTE_ACCEL_PCIE_NPU := m
+export CONFIG_COMPUTE_ACCEL_MOCK := m
+export CONFIG_COMPUTE_ACCEL_NULL := m
+accel-tools := tools/bench/kernel/ tools/testing/selftests/accel/forget/
+endif
+
+obj-$(CONFIG_COMPUTE_ACCEL) += accel.o drivers/ samples/
+obj-m += $(accel-tools)
 accel-y := accel_core.o bindings/gate.o bindings/helpers.o bindings/exports.o
-obj-m += drivers/ samples/ tools/bench/kernel/ tools/testing/selftests/accel/forget/
 
 ccflags-y += -I$(src)/include/uapi -I$(obj)/bindings
 
@@ -65,8 +75,7 @@ targets += bindings/uapi_generated.rs bindings/helpers_generated.rs \
 clean-files := libaccel.rmeta
 
 # Drivers are compiled against the core's metadata.
-$(obj)/drivers $(obj)/samples $(obj)/tools/bench/kernel \
-$(obj)/tools/testing/selftests/accel/forget: | $(obj)/accel.o
+$(obj)/drivers $(obj)/samples $(addprefix $(obj)/,$(accel-tools:/=)): | $(obj)/accel_core.o
 
 else
 
@@ -75,7 +84,7 @@ else
 # As the user wrote them: a $ in RUN is the guest's shell's, not make's.
 override RUN := $(value RUN)
 override PUT := $(value PUT)
-export RUN PUT T FLAVOUR DIR
+export RUN PUT T FLAVOUR DIR CYCLES
 
 dev := @sh tools/dev/bootstrap.sh
 
@@ -87,9 +96,13 @@ run:
 test:
 	$(dev) test
 
-## test-all: the tests on every kernel flavour
+## test-all: the tests on every kernel flavour, also debug, which is built first
 test-all:
 	$(dev) test --all
+
+## stress [T=pattern] [CYCLES=1000] [FLAVOUR=…]: the life of a device, again and again
+stress:
+	$(dev) stress
 
 ## mutants [T=pattern]: break the code in known ways; the tests have to notice
 mutants:
@@ -146,8 +159,8 @@ help:
 	@echo 'Targets:'
 	@sed -n 's/^## /  /p' Makefile
 	@echo
-	@echo 'FLAVOUR= is cloud (the default) or amd64. The cache is $${ACCEL_CACHE:-~/.cache/accel}.'
+	@echo 'FLAVOUR= is cloud (the default), amd64 or debug. The cache is $${ACCEL_CACHE:-~/.cache/accel}.'
 
-.PHONY: run test test-all mutants shell vm modules check format docs bench clean distclean help
+.PHONY: run test test-all stress mutants shell vm modules check format docs bench clean distclean help
 
 endif
