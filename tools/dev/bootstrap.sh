@@ -316,7 +316,7 @@ in_root() {
 	dir=$1
 	shift
 	for name in http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY \
-		TERM COLUMNS LINES NO_COLOR ACCEL_KVM ACCEL_LIMIT ACCEL_MIRROR RUN PUT T FLAVOUR DIR; do
+		TERM COLUMNS LINES NO_COLOR ACCEL_KVM ACCEL_LIMIT ACCEL_MIRROR RUN PUT T FLAVOUR DIR CYCLES; do
 		eval "value=\${$name-}"
 		[ -z "$value" ] || set -- "$name=$value" "$@"
 	done

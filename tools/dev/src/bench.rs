@@ -14,11 +14,8 @@ use crate::report::say;
 use crate::run::{Ready, exit_code, pass_on};
 use crate::support;
 
-/// Peers that are compared with need what the cloud kernel lacks.
-const FLAVOUR: &str = "amd64";
-
 pub fn run(place: &Place) -> Result<ExitCode> {
-    let ready = Ready::new(place, support::flavour(FLAVOUR)?)?;
+    let ready = Ready::new(place, support::flavour(support::REFERENCE)?)?;
     if !ready
         .programs
         .iter()

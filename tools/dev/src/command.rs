@@ -5,6 +5,9 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
@@ -22,6 +25,17 @@ pub fn tied<S: AsRef<OsStr>>(program: S) -> Command {
 /// If it cannot be started or fails; the error has the end of the log and, where it is known,
 /// the cause in words.
 pub fn logged(command: &mut Command, log: &Path, what: &str) -> Result<()> {
+    watched(command, log, what, Duration::MAX, || ())
+}
+
+/// The same, and calls `meanwhile` whenever `every` has passed.
+pub fn watched(
+    command: &mut Command,
+    log: &Path,
+    what: &str,
+    every: Duration,
+    mut meanwhile: impl FnMut() + Send,
+) -> Result<()> {
     if let Some(folder) = log.parent() {
         fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
     }
@@ -29,12 +43,24 @@ pub fn logged(command: &mut Command, log: &Path, what: &str) -> Result<()> {
     let both = file
         .try_clone()
         .with_context(|| format!("writing {}", log.display()))?;
-    let status = command
+    let mut child = command
         .stdin(Stdio::null())
         .stdout(file)
         .stderr(both)
-        .status()
+        .spawn()
         .with_context(|| format!("{what}: starting {command:?}"))?;
+    let (done, ends) = mpsc::channel::<()>();
+    let status = thread::scope(|scope| {
+        scope.spawn(move || {
+            while ends.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
+                meanwhile();
+            }
+        });
+        let status = child.wait();
+        drop(done);
+        status
+    })
+    .with_context(|| format!("{what}: waiting for {command:?}"))?;
     if status.success() {
         return Ok(());
     }

@@ -28,9 +28,6 @@ pub const DEFAULT_EDU: usize = 2;
 /// The same of NPUs.
 pub const DEFAULT_NPU: usize = 1;
 
-/// The guest's memory in MiB.
-const MEMORY: usize = 1536;
-
 /// How long QEMU waits for an answer of a device model, in milliseconds. If a model dies instead
 /// of answering, the guest stands still for as long: less than what its watchdogs (20 s) bear.
 const MODEL_TIMEOUT: u32 = 15_000;
@@ -89,6 +86,8 @@ pub struct Guest<'a> {
     /// A plugin for TCG.
     pub plugin: Option<PathBuf>,
     pub cmdline: String,
+    /// How many cycles a test is to do that can do any number.
+    pub cycles: Option<u64>,
     /// The longest that the guest may take in all.
     pub limit: Duration,
     /// The longest that it may say nothing at all.
@@ -253,12 +252,17 @@ impl Guest<'_> {
         let size =
             |name: &str, default: &str| std::env::var(name).unwrap_or_else(|_| default.to_owned());
         format!(
-            "MODE={mode}\nPORTS={}\nMODULES={}\nROWS={}\nCOLS={}\nexport TERM={}\n",
+            "MODE={mode}\nPORTS={}\nMODULES={}\nROWS={}\nCOLS={}\nexport TERM={}\n\
+             export ACCEL_PATIENCE={}\n{}",
             quoted(&self.ports().join(" ")),
             quoted(&self.load.join("\n")),
             quoted(&size("LINES", "24")),
             quoted(&size("COLUMNS", "80")),
             quoted(&size("TERM", "linux")),
+            self.kernel.flavour.patience,
+            self.cycles.map_or(String::new(), |cycles| format!(
+                "export ACCEL_CYCLES={cycles}\n"
+            )),
         )
     }
 
@@ -315,7 +319,7 @@ impl Guest<'_> {
                     ",memory-backend=memory"
                 }
             ))
-            .args(["-m", &MEMORY.to_string()])
+            .args(["-m", &self.kernel.flavour.memory.to_string()])
             .args(["-smp", &self.cpus.to_string()])
             .arg("-kernel")
             .arg(&self.kernel.image)
@@ -323,8 +327,8 @@ impl Guest<'_> {
             .arg(folder.join(INITRD))
             .arg("-append")
             .arg(format!(
-                "console=ttyS0 panic=-1 oops=panic rcupdate.rcu_cpu_stall_timeout=60 {}",
-                self.cmdline
+                "{} panic=-1 oops=panic rcupdate.rcu_cpu_stall_timeout=60 {}",
+                self.kernel.flavour.cmdline, self.cmdline
             ))
             .args(["-device", "virtio-serial-pci"]);
         match self.accel {
@@ -378,7 +382,8 @@ impl Guest<'_> {
             // Without share=on a model gets no memory that it could reach by DMA, and nobody is
             // told.
             qemu.arg("-object").arg(format!(
-                "memory-backend-memfd,id=memory,size={MEMORY}M,share=on"
+                "memory-backend-memfd,id=memory,size={}M,share=on",
+                self.kernel.flavour.memory
             ));
         }
         let hotplug = if self.is_pluggable() { "on" } else { "off" };
@@ -426,6 +431,7 @@ impl Guest<'_> {
     ) -> Result<Ended> {
         let mut child = Killed(child);
         let began = Instant::now();
+        let boot = BOOT * self.kernel.flavour.patience;
         let mut last = began;
         let mut log_size = 0;
         let mut ended = Ended::default();
@@ -478,8 +484,8 @@ impl Guest<'_> {
                 last = Instant::now();
             }
             let probing = matches!(self.job, Job::Probe);
-            let why = if !probing && !ended.booted && began.elapsed() > BOOT {
-                Some(format!("it had not booted after {} s", BOOT.as_secs()))
+            let why = if !probing && !ended.booted && began.elapsed() > boot {
+                Some(format!("it had not booted after {} s", boot.as_secs()))
             } else if began.elapsed() > self.limit {
                 Some(format!("it took longer than {} s", self.limit.as_secs()))
             } else if last.elapsed() > self.silence {

@@ -6,11 +6,16 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::guest::{Ended, Guest, Job, Said};
+use crate::kunit;
 use crate::place::Place;
 use crate::programs::Built;
 use crate::report::{say, seconds};
 use crate::run::Ready;
+use crate::support::Flavour;
 use crate::tap::{self, Case, Outcome};
+
+/// The name of the case that a report in the kernel's log is.
+pub const KERNEL_LOG: &str = "kernel log";
 
 /// What a boot and its end may take besides the tests.
 const BOOT: u64 = 60;
@@ -26,6 +31,17 @@ struct Run<'a> {
     kind: Option<&'a str>,
     /// `<flavour>/<file>.<kind>`
     name: String,
+    /// Seconds that it may take.
+    limit: u64,
+}
+
+/// How much the programs do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// What `make test` asks for.
+    Short,
+    /// As many cycles as somebody wants; only of programs that have such.
+    Long { cycles: u64 },
 }
 
 /// What one program's run came to, or a whole boot.
@@ -36,6 +52,8 @@ pub struct Verdict {
     pub took: String,
     /// Whether the program began: all that it needs may not have been there.
     pub began: bool,
+    /// All that the program said.
+    pub output: String,
 }
 
 /// Runs those programs whose names are `asked` for; `report` gets each verdict as it comes.
@@ -43,25 +61,41 @@ pub fn run(
     place: &Place,
     ready: &Ready,
     built: &[Built],
+    form: Form,
     asked: impl Fn(&str) -> bool,
     report: &mut dyn FnMut(Verdict),
 ) -> Result<()> {
-    let flavour = ready.kernel.flavour.name;
+    let Flavour {
+        name: flavour,
+        patience,
+        ..
+    } = ready.kernel.flavour;
     let (own, shared): (Vec<Run>, Vec<Run>) = built
         .iter()
-        .flat_map(|program| runs(flavour, program))
+        .flat_map(|program| runs(flavour, program, form, u64::from(patience)))
         .filter(|run| asked(&run.name))
         .partition(|run| run.built.test.own_boot);
-    if !shared.is_empty() {
-        boots(place, ready, shared, report)?;
+    // They run in every boot; the first one's count.
+    let suites = format!("{flavour}/kunit");
+    let wants_suites = ready.kernel.flavour.is_ours() && form == Form::Short && asked(&suites);
+    if wants_suites || !shared.is_empty() {
+        let suites = wants_suites.then_some(suites);
+        boots(place, ready, form, shared, suites, report)?;
     }
     for run in own {
-        boots(place, ready, vec![run], report)?;
+        boots(place, ready, form, vec![run], None, report)?;
     }
     Ok(())
 }
 
-fn runs<'a>(flavour: &str, built: &'a Built) -> Vec<Run<'a>> {
+fn runs<'a>(flavour: &str, built: &'a Built, form: Form, patience: u64) -> Vec<Run<'a>> {
+    let limit = match form {
+        Form::Short => Some(built.test.timeout),
+        Form::Long { .. } => built.test.stress,
+    };
+    let Some(limit) = limit.map(|seconds| seconds * patience) else {
+        return Vec::new();
+    };
     let file = built
         .path
         .file_name()
@@ -74,6 +108,7 @@ fn runs<'a>(flavour: &str, built: &'a Built) -> Vec<Run<'a>> {
             file,
             kind: None,
             name: base,
+            limit,
         }];
     }
     built
@@ -85,25 +120,29 @@ fn runs<'a>(flavour: &str, built: &'a Built) -> Vec<Run<'a>> {
             file: file.clone(),
             kind: Some(kind),
             name: format!("{base}.{kind}"),
+            limit,
         })
         .collect()
 }
 
-/// Runs all of `left`, in one boot if no guest dies of them.
+/// Runs all of `left`, in one boot if no guest dies of them; reports the KUnit suites of the first
+/// boot as `suites`.
 fn boots(
     place: &Place,
     ready: &Ready,
+    form: Form,
     mut left: Vec<Run>,
+    mut suites: Option<String>,
     report: &mut dyn FnMut(Verdict),
 ) -> Result<()> {
-    while !left.is_empty() {
+    while !left.is_empty() || suites.is_some() {
         let flavour = ready.kernel.flavour.name;
         say(format!(
             "{flavour}: booting for {} test programs",
             left.len()
         ));
         let mut frames = Frames::default();
-        let ended = guest(place, ready, &left)?.run(|said| {
+        let ended = guest(place, ready, form, &left)?.run(|said| {
             let (Said::Out(bytes) | Said::Err(bytes)) = said;
             frames.take(bytes, |frame| {
                 if let Some(run) = left.get(frame.number) {
@@ -112,23 +151,34 @@ fn boots(
                         cases: results(run, &frame),
                         took: seconds(frame.took),
                         began: frame.status != NOT_BEGUN,
+                        output: frame.output,
                     });
                 }
             });
         })?;
         let done = frames.ended;
         let died = done < left.len();
-        boot_results(&left, &ended, &frames, died, report);
+        if let Some(name) = suites.take() {
+            report(Verdict {
+                name,
+                cases: kunit::cases(&ended.log),
+                took: "when loaded".to_owned(),
+                began: true,
+                output: String::new(),
+            });
+        }
+        boot_results(flavour, &left, &ended, &frames, died, report);
         // The one that was running when the guest died has failed; the others get a new guest.
         left.drain(..if died { done + 1 } else { done });
     }
     Ok(())
 }
 
-fn guest<'a>(place: &'a Place, ready: &'a Ready, left: &[Run]) -> Result<Guest<'a>> {
+fn guest<'a>(place: &'a Place, ready: &'a Ready, form: Form, left: &[Run]) -> Result<Guest<'a>> {
     let mut guest = ready.guest(place, Job::Tests)?;
+    let patience = u64::from(ready.kernel.flavour.patience);
     let mut list = String::new();
-    let mut seconds = BOOT;
+    let mut seconds = BOOT * patience;
     let mut longest = 0;
     for (number, run) in left.iter().enumerate() {
         let test = &run.built.test;
@@ -142,13 +192,13 @@ fn guest<'a>(place: &'a Place, ready: &'a Ready, left: &[Run]) -> Result<Guest<'
         list.push_str(&format!(
             "{number}\t{}\t{}\t{}\t{}\t{}\n",
             run.file,
-            test.timeout,
+            run.limit,
             run.kind.unwrap_or("-"),
             or_dash(test.modules.join(",")),
             test.args.join(" "),
         ));
-        seconds += test.timeout + 5;
-        longest = longest.max(test.timeout);
+        seconds += run.limit + 5;
+        longest = longest.max(run.limit);
         guest.contents.files.push((
             format!("usr/lib/accel/selftests/{}", run.file),
             run.built.path.clone(),
@@ -161,23 +211,23 @@ fn guest<'a>(place: &'a Place, ready: &'a Ready, left: &[Run]) -> Result<Guest<'
         }
     }
     guest.contents.texts.push(("accel/tests".to_owned(), list));
+    if let Form::Long { cycles } = form {
+        guest.cycles = Some(cycles);
+    }
     guest.limit = Duration::from_secs(seconds);
-    guest.silence = Duration::from_secs(longest + BOOT);
+    guest.silence = Duration::from_secs(longest + BOOT * patience);
     Ok(guest)
 }
 
 /// What a whole boot has to answer for: the kernel log, modules that did not load, its death.
 fn boot_results(
+    flavour: &str,
     left: &[Run],
     ended: &Ended,
     frames: &Frames,
     died: bool,
     report: &mut dyn FnMut(Verdict),
 ) {
-    let Some(first) = left.first() else {
-        return;
-    };
-    let flavour = first.name.split('/').next().unwrap_or_default();
     let failed = |name: &str, why: String| Case {
         name: name.to_owned(),
         outcome: Outcome::Failed(why),
@@ -191,7 +241,7 @@ fn boot_results(
         ended
             .reports
             .iter()
-            .map(|report| failed("kernel log", report.clone())),
+            .map(|report| failed(KERNEL_LOG, report.clone())),
     );
     cases.extend(
         ended
@@ -205,6 +255,7 @@ fn boot_results(
             cases,
             took: "whole boot".to_owned(),
             began: true,
+            output: String::new(),
         });
     }
     // A guest that never got to its tests is the first one's failure.
@@ -220,6 +271,7 @@ fn boot_results(
             cases: vec![failed("guest lost", why)],
             took: "guest lost".to_owned(),
             began: frames.begun > frames.ended,
+            output: frames.open.clone(),
         });
     }
 }
@@ -233,10 +285,7 @@ fn results(run: &Run, frame: &Frame) -> Vec<Case> {
     let shown = crate::command::tail(&frame.output, 15);
     let trouble = match frame.status {
         // SIGKILL comes from the time limit only.
-        137 => Some(format!(
-            "took longer than {} s\n{shown}",
-            run.built.test.timeout
-        )),
+        137 => Some(format!("took longer than {} s\n{shown}", run.limit)),
         4 if cases.is_empty() => {
             cases.push(Case {
                 name: "all".to_owned(),

@@ -153,7 +153,10 @@ fn base(place: &Place, kernel: &Kernel) -> Result<Base> {
             .cache
             .join("image")
             .join(format!("{}-{}", kernel.release.replace('.', "_"), "base"));
-    let key = format!("{BASE_RECIPE} {KERNEL_MODULES:?} {PROGRAMS:?} {LIBRARIES:?}");
+    let key = format!(
+        "{BASE_RECIPE} {KERNEL_MODULES:?} {PROGRAMS:?} {LIBRARIES:?}{}",
+        kernel.made_of
+    );
     if !step::is_made_of(&folder, &key) {
         let _lock = Lock::take(
             &place.cache.join("image.lock"),

@@ -5,6 +5,8 @@
 //! Debian's configuration and compilers, which gives the same symbol names as the running kernel
 //! has.
 
+pub mod built;
+
 use std::cmp::Ordering;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +18,7 @@ use crate::command::{logged, output, tied};
 use crate::place::Place;
 use crate::report::say;
 use crate::step::{self, Lock};
-use crate::support::{Flavour, SERIES, SOURCE_LEFT_OUT};
+use crate::support::{FLAVOURS, Flavour, Origin, SERIES, SOURCE_LEFT_OUT};
 
 /// A flavour's kernel, ready to boot and to build modules for.
 #[derive(Debug, Clone)]
@@ -31,8 +33,15 @@ pub struct Kernel {
     pub image: PathBuf,
     /// The folder that has `lib/modules/<release>`.
     pub modules_root: PathBuf,
-    /// The compiler to build modules with.
-    pub cc: String,
+    /// `uname -r` without the flavour.
+    base: String,
+    series: &'static str,
+    /// Debian's version of the packages.
+    version: String,
+    /// What a kernel of ours was made of; nothing for Debian's, which never change.
+    pub made_of: String,
+    /// What kbuild has to be told of the compilers to build modules with.
+    pub toolchain: String,
 }
 
 /// A kernel in the archive.
@@ -53,8 +62,19 @@ const KERNEL_RECIPE: &str = "1";
 impl Kernel {
     /// The kernel of a flavour: from the cache, else fetched and prepared.
     pub fn get(place: &Place, flavour: Flavour) -> Result<Self> {
+        match flavour.origin {
+            Origin::Debian(debian) => Self::get_debian(place, flavour, debian),
+            Origin::Source(config) => {
+                // The same version as the other flavours have.
+                let default = Self::get(place, FLAVOURS[0])?;
+                built::get(place, flavour, config, &default)
+            }
+        }
+    }
+
+    fn get_debian(place: &Place, flavour: Flavour, debian: &str) -> Result<Self> {
         let record = place.cache.join(format!("kernel-{}", flavour.name));
-        if let Some(choice) = read_record(&record, flavour) {
+        if let Some(choice) = read_record(&record, debian) {
             let (folder, source) = folders(place, &choice, flavour);
             if step::is_made_of(&folder, KERNEL_RECIPE) {
                 return Self::open(flavour, &choice, folder, source);
@@ -62,16 +82,16 @@ impl Kernel {
         }
 
         let _lock = Lock::take(&place.cache.join("kernel.lock"), "setting a kernel up")?;
-        let choice = match read_record(&record, flavour) {
+        let choice = match read_record(&record, debian) {
             Some(choice) => choice,
-            None => find(place, flavour)?,
+            None => find(place, debian)?,
         };
         let (folder, source) = folders(place, &choice, flavour);
         step::folder(
             &source,
             SOURCE_RECIPE,
             &format!("source of Linux {} (165 MB to fetch)", choice.base),
-            |to| unpack_source(place, &choice, to),
+            |to| unpack_source(place, choice.series, &choice.version, SOURCE_LEFT_OUT, to),
         )?;
         let files = folder.with_extension("files");
         step::folder(
@@ -110,9 +130,13 @@ impl Kernel {
             release: choice.release.clone(),
             image: files.join("vmlinuz"),
             modules_root: files.clone(),
-            cc: compiler(&files.join("config"))?,
+            toolchain: format!("CC={}", compiler(&files.join("config"))?),
             build,
             source,
+            base: choice.base.clone(),
+            series: choice.series,
+            version: choice.version.clone(),
+            made_of: String::new(),
         })
     }
 }
@@ -129,14 +153,14 @@ fn folders(place: &Place, choice: &Choice, flavour: Flavour) -> (PathBuf, PathBu
     )
 }
 
-fn read_record(record: &Path, flavour: Flavour) -> Option<Choice> {
+fn read_record(record: &Path, debian: &str) -> Option<Choice> {
     let text = fs::read_to_string(record).ok()?;
     let mut lines = text.lines();
     let base = lines.next()?.to_owned();
     let wanted = lines.next()?;
     let series = SERIES.iter().find(|series| **series == wanted)?;
     Some(Choice {
-        release: format!("{base}-{}", flavour.debian),
+        release: format!("{base}-{debian}"),
         base,
         series,
         version: lines.next()?.to_owned(),
@@ -145,30 +169,29 @@ fn read_record(record: &Path, flavour: Flavour) -> Option<Choice> {
 
 /// The newest kernel of a supported series whose image, headers and source are all there in one
 /// version; the one that another flavour uses already, if this flavour has it too.
-fn find(place: &Place, flavour: Flavour) -> Result<Choice> {
-    if let Some(choice) = find_once(place, flavour)? {
+fn find(place: &Place, debian: &str) -> Result<Choice> {
+    if let Some(choice) = find_once(place, debian)? {
         return Ok(choice);
     }
     update_lists(place)?;
-    find_once(place, flavour)?.with_context(|| {
+    find_once(place, debian)?.with_context(|| {
         format!(
-            "no suitable kernel: looked for linux-image-<version>-{flavour}, \
-             linux-headers-<version>-{flavour} and linux-source-<series>, all of one version, \
+            "no suitable kernel: looked for linux-image-<version>-{debian}, \
+             linux-headers-<version>-{debian} and linux-source-<series>, all of one version, \
              of series {series}, in the suites that {root}/etc/apt names. \
              If the series has left the archive, this checkout is too old for it: update it.",
-            flavour = flavour.debian,
             series = SERIES.join(", "),
             root = place.cache.join("root").display(),
         )
     })
 }
 
-fn find_once(place: &Place, flavour: Flavour) -> Result<Option<Choice>> {
-    let in_use: Vec<String> = crate::support::FLAVOURS
+fn find_once(place: &Place, debian: &str) -> Result<Option<Choice>> {
+    let in_use: Vec<String> = FLAVOURS
         .iter()
         .filter_map(|other| {
             let record = place.cache.join(format!("kernel-{}", other.name));
-            read_record(&record, *other).map(|choice| choice.base)
+            read_record(&record, debian).map(|choice| choice.base)
         })
         .collect();
     for series in SERIES {
@@ -179,7 +202,7 @@ fn find_once(place: &Place, flavour: Flavour) -> Result<Option<Choice>> {
             .filter_map(|name| {
                 let base = name
                     .strip_prefix("linux-image-")?
-                    .strip_suffix(flavour.debian)?
+                    .strip_suffix(debian)?
                     .strip_suffix('-')?;
                 let point = base.strip_prefix(series)?;
                 // A dash would be another flavour (cloud-, rt-) or a release candidate.
@@ -191,7 +214,7 @@ fn find_once(place: &Place, flavour: Flavour) -> Result<Option<Choice>> {
             used(b).cmp(&used(a)).then_with(|| compare_versions(b, a))
         });
         for base in bases {
-            let release = format!("{base}-{}", flavour.debian);
+            let release = format!("{base}-{debian}");
             for version in versions(&format!("linux-image-{release}"))? {
                 let headers = versions(&format!("linux-headers-{release}"))?;
                 let sources = versions(&format!("linux-source-{series}"))?;
@@ -266,11 +289,17 @@ fn unpack_packages(place: &Place, names: &[String], version: &str, to: &Path) ->
     step::remove(&debs)
 }
 
-fn unpack_source(place: &Place, choice: &Choice, to: &Path) -> Result<()> {
-    let package = format!("linux-source-{}", choice.series);
+fn unpack_source(
+    place: &Place,
+    series: &str,
+    version: &str,
+    left_out: &[&str],
+    to: &Path,
+) -> Result<()> {
+    let package = format!("linux-source-{series}");
     let packed = to.join("packed");
     fs::create_dir_all(&packed)?;
-    unpack_packages(place, &[package.clone()], &choice.version, &packed)?;
+    unpack_packages(place, std::slice::from_ref(&package), version, &packed)?;
     let mut tar = tied("tar");
     tar.arg("-xf")
         .arg(packed.join(format!("usr/src/{package}.tar.xz")))
@@ -278,7 +307,7 @@ fn unpack_source(place: &Place, choice: &Choice, to: &Path) -> Result<()> {
         .arg(to)
         .args(["--strip-components=1", "--anchored", "--wildcards"])
         .arg("--wildcards-match-slash");
-    for pattern in SOURCE_LEFT_OUT {
+    for pattern in left_out {
         tar.arg(format!("--exclude={pattern}"));
     }
     logged(&mut tar, &place.log("source.log"), "unpacking the source")?;

@@ -27,10 +27,20 @@ const SIGNS: &[&str] = &[
     "unreferenced object",
     "suspicious RCU usage",
     "rust_kernel: panicked",
+    "CFI failure",
+    "ODEBUG:",
+    "DMA-API:",
+    "INFO: trying to register non-static key",
+    "INFO: lockdep is turned off",
+    "kmemleak: Kernel memory leak detector disabled",
+    "kmemleak: Cannot",
 ];
 
 /// Words of every boot that look like a report and are none.
-const HARMLESS: &[&str] = &[];
+const HARMLESS: &[&str] = &[
+    "DMA-API: preallocated",
+    "DMA-API: debugging enabled by kernel config",
+];
 
 /// What the guest writes into the log before each test program.
 const TEST: &str = "accel-dev: test ";

@@ -66,6 +66,7 @@ fn boots(place: &Place, kernel: &Kernel) -> Result<bool> {
         emulator: None,
         plugin: None,
         cmdline: String::new(),
+        cycles: None,
         limit: PATIENCE,
         silence: PATIENCE,
     };

@@ -13,8 +13,10 @@ mod guest;
 mod guest_tests;
 mod host_tests;
 mod image;
+mod in_tree;
 mod kernel;
 mod klog;
+mod kunit;
 mod kvm;
 mod manifest;
 mod models;
@@ -28,6 +30,7 @@ mod report;
 mod run;
 mod stale;
 mod step;
+mod stress;
 mod support;
 mod tap;
 mod tests;
@@ -48,7 +51,7 @@ use crate::support::FLAVOURS;
 struct Arguments {
     #[command(subcommand)]
     action: Action,
-    /// The kernel flavour: cloud or amd64
+    /// The kernel flavour: cloud, amd64 or debug
     #[arg(long, env = "FLAVOUR", global = true, hide_env_values = true)]
     flavour: Option<String>,
 }
@@ -64,9 +67,18 @@ enum Action {
         /// Only tests whose names have this in them or fit this pattern
         #[arg(env = "T", default_value = "")]
         pattern: String,
-        /// On every flavour there is
+        /// On every flavour there is, also those that take long to build
         #[arg(long)]
         all: bool,
+    },
+    /// Run the long forms of tests that can do any number of cycles
+    Stress {
+        /// Only programs whose names have this in them or fit this pattern
+        #[arg(env = "T", default_value = "")]
+        pattern: String,
+        /// How many cycles
+        #[arg(long, env = "CYCLES", default_value = "1000")]
+        cycles: u64,
     },
     /// Break the code in known ways: each has to be found by the test that is named for it
     Mutants {
@@ -118,10 +130,19 @@ fn act(arguments: &Arguments) -> Result<ExitCode> {
         Action::Test { pattern, all } => {
             let flavours = match flavour {
                 Some(flavour) if !all => vec![flavour],
-                _ => FLAVOURS.to_vec(),
+                _ if *all => FLAVOURS.to_vec(),
+                // A pattern may name any.
+                _ => FLAVOURS
+                    .iter()
+                    .filter(|flavour| {
+                        flavour.usual || pattern.starts_with(&format!("{}/", flavour.name))
+                    })
+                    .copied()
+                    .collect(),
             };
             tests::run(&place, &flavours, pattern, *all)
         }
+        Action::Stress { pattern, cycles } => stress::run(&place, one, pattern, *cycles),
         Action::Mutants { pattern } => mutants::run(&place, pattern),
         Action::Shell => run::shell(&place, one),
         Action::Vm { run, put } => run::command(&place, one, run, put),
@@ -134,7 +155,10 @@ fn act(arguments: &Arguments) -> Result<ExitCode> {
             }
             Ok(ExitCode::SUCCESS)
         }
-        Action::Check => check::run(&place, flavour.unwrap_or(FLAVOURS[FLAVOURS.len() - 1])),
+        Action::Check => check::run(
+            &place,
+            flavour.map_or_else(|| support::flavour(support::REFERENCE), Ok)?,
+        ),
         Action::Format => check::format(&place, one),
         Action::Docs => check::docs(&place, one),
         Action::Bench => bench::run(&place),

@@ -54,6 +54,8 @@ pub struct Test {
     pub cmdline: Option<String>,
     #[serde(default)]
     pub flavours: Vec<String>,
+    /// Seconds that its long form may take; one that has none is not part of `make stress`.
+    pub stress: Option<u64>,
 }
 
 impl Test {

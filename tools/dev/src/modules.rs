@@ -138,7 +138,7 @@ fn kbuild(kernel: &Kernel, tree: &Path, folder: &Path, arguments: &[&str]) -> Re
         .arg(&kernel.build)
         .arg(format!("M={}", tree.display()))
         .arg(format!("MO={}", folder.display()))
-        .arg(format!("CC={}", kernel.cc))
+        .arg(&kernel.toolchain)
         .arg(jobs())
         .args(arguments);
     Ok(make)

@@ -10,7 +10,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use crate::command::tail;
-use crate::guest_tests::{self, Verdict};
+use crate::guest_tests::{self, Form, Verdict};
 use crate::manifest::{self, Test, fits};
 use crate::mutant::{Mutant, Part};
 use crate::place::Place;
@@ -218,7 +218,7 @@ fn unmutated(place: &Place, ready: &Ready, built: &[Built], mutants: &[&Mutant])
     let asked = |name: &str| mutants.iter().any(|mutant| mutant.killer == name);
     let mut failed = Vec::new();
     let mut passed = Vec::new();
-    guest_tests::run(place, ready, built, asked, &mut |verdict| {
+    guest_tests::run(place, ready, built, Form::Short, asked, &mut |verdict| {
         let passes = verdict
             .cases
             .iter()
@@ -292,6 +292,7 @@ fn tested(place: &Place, mutated: &Ready, built: &[Built], killer: &str) -> Resu
         place,
         mutated,
         built,
+        Form::Short,
         |name| name == killer,
         &mut |verdict| {
             verdicts.push(verdict);
@@ -420,6 +421,7 @@ mod tests {
                 .collect(),
             took: String::new(),
             began,
+            output: String::new(),
         }
     }
 

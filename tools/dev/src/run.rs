@@ -86,6 +86,7 @@ impl Ready {
             emulator: Some(&self.emulator),
             plugin: None,
             cmdline: String::new(),
+            cycles: None,
             limit,
             silence: limit,
         })

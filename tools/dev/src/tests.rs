@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
+use crate::guest_tests::Form;
 use crate::kernel::Kernel;
 use crate::manifest::{self, HOST, Skip, Test, fits};
 use crate::passed::{Counts, State};
@@ -14,7 +15,7 @@ use crate::report::{Colour, elapsed, line, paint, say, seconds};
 use crate::run::Ready;
 use crate::support::{FLAVOURS, Flavour};
 use crate::tap::{Case, Outcome};
-use crate::{guest_tests, host_tests, programs, stale};
+use crate::{guest_tests, host_tests, in_tree, programs, stale};
 
 /// What came out so far.
 pub struct Tally {
@@ -267,12 +268,15 @@ fn run_flavour(
         }
     }
     let asked = |name: &str| is_asked(pattern, name);
-    guest_tests::run(place, &ready, &built, asked, &mut |verdict| {
+    guest_tests::run(place, &ready, &built, Form::Short, asked, &mut |verdict| {
         tally.add(&verdict.name, &verdict.cases, &verdict.took);
     })?;
     // What it shows is of the compiler and the core; one kernel is enough unless it is asked for.
     if flavour.name == FLAVOURS[0].name || !pattern.is_empty() {
         stale::run(place, &ready, pattern, tally)?;
+    }
+    if flavour.is_ours() {
+        in_tree::run(place, &ready, pattern, tally)?;
     }
     Ok(())
 }

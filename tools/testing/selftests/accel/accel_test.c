@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* What the tests of the accelerator subsystem share. */
 
+#define ACCEL_TEST_PART
 #include "accel_test.h"
 
 #include <ctype.h>

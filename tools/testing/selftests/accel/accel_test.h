@@ -172,4 +172,39 @@ void accel_call_join(struct accel_call *call);
 int accel_send_fd(int socket, int fd);
 int accel_receive_fd(int socket);
 
+/*
+ * By how much limits of time are longer here: kernels that check everything are
+ * slow, and accel-dev says how slow.
+ */
+static inline int accel_patience(void)
+{
+	const char *patience = getenv("ACCEL_PATIENCE");
+
+	return patience && atoi(patience) > 0 ? atoi(patience) : 1;
+}
+
+/* The harness can be in one file of a program only: others say that they are parts. */
+#ifndef ACCEL_TEST_PART
+#include "kselftest_harness.h"
+
+/* The limits of the single tests are the harness's. */
+static inline void accel_be_patient(void)
+{
+	struct __fixture_metadata *f;
+	struct __test_metadata *t;
+
+	for (f = __fixture_list; f; f = f->next)
+		for (t = f->tests; t; t = t->next)
+			t->timeout *= accel_patience();
+}
+
+#undef TEST_HARNESS_MAIN
+#define TEST_HARNESS_MAIN                            \
+	int main(int argc, char **argv)              \
+	{                                            \
+		accel_be_patient();                  \
+		return test_harness_run(argc, argv); \
+	}
+#endif
+
 #endif /* ACCEL_TEST_H */

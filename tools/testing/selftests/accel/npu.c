@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* What the tests of the NPU share. */
 
+#define ACCEL_TEST_PART
 #include "npu.h"
 
 #include <stdarg.h>
