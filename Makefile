@@ -49,7 +49,7 @@ quiet_cmd_accel_helpers = BINDGEN $@
 	$(shell grep -Ev '^\#|^$$' $(srctree)/rust/bindgen_parameters) \
 	--rust-target 1.85 --use-core --ctypes-prefix ffi --no-layout-tests --no-debug '.*' \
 	--enable-function-attribute-detection --no-recursive-allowlist \
-	--allowlist-function 'accel_.*' --allowlist-type 'accel_(gate|opener)' --allowlist-var 'ACCEL_PMD_.*' -o $@ -- \
+	--allowlist-function 'accel_.*' --allowlist-type 'accel_(gate|opener)' --allowlist-var 'ACCEL_(PMD|FMODE)_.*' -o $@ -- \
 	$(filter-out -m% -f% --param% -W%, $(c_flags)) -w --target=$(accel-target) \
 	-fshort-wchar -funsigned-char -fms-extensions -fno-builtin -D__BINDGEN__ -DMODULE
 accel-target := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine)))-linux-gnu

@@ -20,6 +20,7 @@
 //! | `accel_lifecycle.rs` | what calls do in each state, and how it changes |
 //! | `accel_reset.rs` | resets |
 //! | `accel_minor.rs` | numbers, and how `open` finds a device |
+//! | `accel_event.rs` | events: what files are told of the device and of their own |
 //! | `accel_file.rs` | an open file and its handles |
 //! | `accel_handles.rs` | numbers that a file knows its objects by |
 //! | `accel_ioctl.rs` | copying arguments in and out, and dispatch |
@@ -46,7 +47,7 @@
 //!    device's nodes; its list of DMA mappings, and each of them; what a file system needs to unmap
 //!    pages (`i_mmap_rwsem`)
 //! 5. a file's trees of handles and offsets; a timeline; a device's state
-//! 6. an eventfd; a wait queue; the alarm; a device's books
+//! 6. an eventfd; a wait queue; the alarm; a device's books; a file's events
 
 // Names in the tree are those that files of this subsystem have in the kernel's.
 #[path = "bindings/mod.rs"]
@@ -55,6 +56,8 @@ mod bindings;
 mod debugfs;
 #[path = "accel_device.rs"]
 mod device;
+#[path = "accel_event.rs"]
+mod event;
 #[path = "accel_file.rs"]
 mod file;
 #[path = "accel_handles.rs"]
@@ -120,7 +123,12 @@ pub use device::{
     Interrupts,
     Options, //
 };
+pub use event::{
+    Access,
+    Fault, //
+};
 pub use job::{
+    Client,
     Job,
     Timeline, //
 };

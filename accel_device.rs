@@ -37,12 +37,19 @@ use crate::{
             self,
             Hardware, //
         },
-        slot::Slot,
+        slot::{
+            MonitorKind,
+            Slot, //
+        },
         uapi,
         wait::{
             now_ns,
             WaitQueue, //
         }, //
+    },
+    event::{
+        Events,
+        What, //
     },
     file::{
         File,
@@ -64,6 +71,7 @@ use crate::{
     },
     state::{
         Cause,
+        Change,
         State,
         StateMachine, //
     }, //
@@ -352,6 +360,69 @@ impl Device {
         for file in self.files.lock().iter() {
             file.wake();
         }
+    }
+
+    /// Tells the files that want it of the next change of the state, and returns it. Who subscribes
+    /// meanwhile begins with it or with the one before.
+    pub(crate) fn tell_next(&self) -> Option<Change> {
+        let files = self.files.lock();
+        let (change, resets) = {
+            let mut machine = self.machine();
+
+            (machine.next_untold()?, machine.resets_total())
+        };
+        let what = What::State { change, resets };
+
+        for file in files.iter() {
+            if change.to != State::Unplugged {
+                file.watch().tell(change.at_ns, what);
+            } else if let Some(events) = file.events() {
+                events.end(change.at_ns, what);
+                file.wake();
+            }
+        }
+        Some(change)
+    }
+
+    /// Has `file` told events of `types` from now on. Returns those that it was told before.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; `ENODEV` when the device is gone.
+    pub(crate) fn subscribe(&self, file: &File, types: u64) -> Result<u64> {
+        // Outside: who is short of memory may be made to wait for it as long as its cgroup likes.
+        let mut spare = match file.events() {
+            None if types != 0 => Some(Events::new()?),
+            _ => None,
+        };
+        let _monitor = self.slot.monitor(MonitorKind::COMMON)?;
+        let files = self.files.lock();
+        let (change, resets) = {
+            let machine = self.machine();
+
+            (machine.last_told(), machine.resets_total())
+        };
+
+        if change.to == State::Unplugged {
+            return Err(ENODEV);
+        }
+        if let Some(events) = spare.take() {
+            // Another thread of the same user may have been faster.
+            spare = file.watch().set_events(events);
+        }
+        let state = (change.at_ns, What::State { change, resets });
+        let lost = file
+            .context_lost()
+            .map(|lost| (lost.at_ns, What::ContextLost(lost.cause)));
+        let before = file.events().map_or(0, |events| {
+            events.want(types, [Some(state), lost].into_iter().flatten())
+        });
+
+        drop(files);
+        drop(spare);
+        // Pollers, of the present state; readers, also of the end of a subscription.
+        file.wake();
+        Ok(before)
     }
 
     /// A number for a file, from 1.

@@ -15,9 +15,18 @@ use crate::{
             MonitorKind, //
         },
         uapi,
-        wait::WaitQueue, //
+        user::Destination,
+        wait::{
+            now_ns,
+            WaitQueue, //
+        }, //
     },
     device::Device,
+    event::{
+        Events,
+        Next,
+        What, //
+    },
     handles::{
         Handles,
         Ranges, //
@@ -38,6 +47,7 @@ use crate::{
         Region,
         Shown, //
     },
+    state::Cause,
 };
 use kernel::{
     page::PAGE_SHIFT,
@@ -114,6 +124,15 @@ impl Objects {
     }
 }
 
+/// How a context was lost.
+#[derive(Clone, Copy)]
+pub(crate) struct ContextLost {
+    /// `CLOCK_MONOTONIC`, in nanoseconds.
+    pub(crate) at_ns: i64,
+    /// Of the reset.
+    pub(crate) cause: Cause,
+}
+
 /// An open file.
 pub(crate) struct File {
     device: Arc<Device>,
@@ -122,6 +141,7 @@ pub(crate) struct File {
     /// What debugfs knows it by.
     client: u64,
     context: ContextSlot,
+    context_lost: SetOnce<ContextLost>,
     position: Atomic<usize>,
     /// Made with the first handle: many files never have one.
     objects: SetOnce<Pin<KBox<Objects>>>,
@@ -169,6 +189,7 @@ impl File {
                 client: device.next_client(),
                 opener,
                 context: ContextSlot::empty(),
+                context_lost: SetOnce::new(),
                 position: Atomic::new(0),
                 objects: SetOnce::new(),
                 buffer_bytes: Atomic::new(0),
@@ -240,7 +261,7 @@ impl File {
         Charge::new(self.watch(), limit)
     }
 
-    fn watch(&self) -> &Arc<Watch> {
+    pub(crate) fn watch(&self) -> &Arc<Watch> {
         self.opened.watch()
     }
 
@@ -269,21 +290,90 @@ impl File {
         self.watch().queue().wake_all();
     }
 
-    /// Whether `poll(2)` calls the file readable.
+    /// Whether `poll(2)` calls the file readable, and whether it calls the device gone.
+    ///
+    /// Who has events is told the end by the last of them: not before it is there.
+    pub(crate) fn poll(&self) -> (bool, bool) {
+        let (unread, more) = self.events().map_or((false, false), Events::poll);
+
+        let slot = self.device().slot();
+
+        if slot.monitor(MonitorKind::POLL).is_err() {
+            return (unread, !more);
+        }
+        let readable = unread
+            || self.watch().unseen()
+            || slot
+                .enter(Kind::DRIVER_POLL)
+                .is_some_and(|guard| guard.poll(self));
+
+        (readable, false)
+    }
+
+    /// What the file had on the device is lost, in a reset for `cause`. Called with the device's list
+    /// of files locked.
+    pub(crate) fn lose_context(&self, cause: Cause) {
+        let lost = ContextLost {
+            at_ns: now_ns(),
+            cause,
+        };
+
+        self.context_lost.populate(lost);
+        self.watch().tell(lost.at_ns, What::ContextLost(cause));
+        self.wake();
+    }
+
+    /// When that was, and why, if it was.
+    pub(crate) fn context_lost(&self) -> Option<ContextLost> {
+        self.context_lost.copy()
+    }
+
+    /// Events that were not read, and those to come; `None` if the file never wanted any.
+    pub(crate) fn events(&self) -> Option<&Events> {
+        self.watch().events()
+    }
+
+    /// Does `read(2)`: whole events, as many as there is room for. Returns their bytes. Not inside
+    /// the gate, which a user whose memory does not answer would hold up.
     ///
     /// # Errors
     ///
-    /// `ENODEV` when the device is gone.
-    pub(crate) fn readable(&self) -> Result<bool> {
-        let slot = self.device().slot();
+    /// As `struct accel_events` documents; `EFAULT`, for which no event is lost that there is room
+    /// for.
+    pub(crate) fn read(&self, to: &mut Destination<'_>, may_wait: bool) -> Result<usize> {
+        let Some(events) = self.events() else {
+            return Err(match self.device().slot().is_closing() {
+                true => ENODEV,
+                false => EINVAL,
+            });
+        };
+        let mut done = 0;
 
-        drop(slot.monitor(MonitorKind::POLL)?);
-        if self.watch().unseen() {
-            return Ok(true);
+        loop {
+            let err = match events.take(to.room()) {
+                Next::Event(event) => match event.write(to) {
+                    Ok(size) => {
+                        done += size;
+                        continue;
+                    }
+                    Err(err) => {
+                        events.give_back(event);
+                        // Somebody may have gone to sleep because there was none.
+                        self.wake();
+                        err
+                    }
+                },
+                Next::NoRoom | Next::Unwanted => EINVAL,
+                Next::End => ENODEV,
+                Next::Nothing if done == 0 && may_wait => {
+                    self.queue().wait_until(i64::MAX, || events.is_ready())?;
+                    continue;
+                }
+                Next::Nothing => EAGAIN,
+            };
+
+            return if done == 0 { Err(err) } else { Ok(done) };
         }
-        Ok(slot
-            .enter(Kind::DRIVER_POLL)
-            .is_some_and(|guard| guard.poll(self)))
     }
 
     /// The objects, made if there are none yet.
@@ -377,7 +467,10 @@ impl File {
         let charge = self.charge(Limit::Timelines)?;
         let timeline = Arc::pin_init(Timeline::new(self.watch().clone()), GFP_KERNEL_ACCOUNT)?;
 
-        self.objects()?.timelines.insert(timeline, charge)
+        let handle = self.objects()?.timelines.insert(timeline.clone(), charge)?;
+
+        timeline.set_handle(handle);
+        Ok(handle)
     }
 
     /// The timeline that `handle` names.

@@ -34,6 +34,7 @@ use crate::{
             UserMemory, //
         },
     },
+    event,
     file::{
         File,
         Node, //
@@ -86,7 +87,7 @@ pub(crate) fn dispatch(file: &File, cmd: u32, arg: usize) -> Result {
         return Err(ENOTTY);
     }
     let nr = command.nr();
-    if file.node() == Node::Control && nr != uapi::ACCEL_NR_INFO {
+    if file.node() == Node::Control && !matches!(nr, uapi::ACCEL_NR_INFO | uapi::ACCEL_NR_EVENTS) {
         return Err(ENOTTY);
     }
     let user = UserMemory::new(arg, command.size());
@@ -244,6 +245,7 @@ fn common(file: &File, command: Command, user: UserMemory) -> Result {
         uapi::ACCEL_NR_TIMELINE_DESTROY => timeline_destroy(file, command, user),
         uapi::ACCEL_NR_TIMELINE_WAIT => timeline_wait(file, command, user),
         uapi::ACCEL_NR_TIMELINE_EVENTFD => timeline_eventfd(file, command, user),
+        uapi::ACCEL_NR_EVENTS => events(file, command, user),
         _ => Err(ENOTTY),
     }
 }
@@ -385,4 +387,14 @@ fn timeline_eventfd(file: &File, command: Command, user: UserMemory) -> Result {
     let _monitor = file.device().slot().monitor(MonitorKind::COMMON)?;
     file.timeline(args.handle)?
         .bind_eventfd(args.point, args.eventfd)
+}
+
+fn events(file: &File, command: Command, user: UserMemory) -> Result {
+    let mut args: uapi::accel_events = read(file, command, uapi::ACCEL_IOCTL_EVENTS, user)?;
+
+    if args.flags != 0 || args.reserved != 0 || args.types & !event::types_of(file.node()) != 0 {
+        return Err(EINVAL);
+    }
+    args.types = file.device().subscribe(file, args.types)?;
+    user.write_struct(args.as_mut_bytes())
 }

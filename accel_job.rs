@@ -24,9 +24,15 @@ use crate::{
         errno::ECANCELED,
         uapi,
         wait::{
+            now_ns,
             EventFd,
             WaitQueue, //
-        }, //
+        },
+    },
+    event::{
+        Events,
+        Fault,
+        What, //
     },
     limits::{
         Charge,
@@ -48,6 +54,7 @@ use kernel::{
             Relaxed, //
         },
         Arc,
+        SetOnce,
         SpinLock, //
     },
     task::might_sleep, //
@@ -64,6 +71,8 @@ pub(crate) struct Watch {
     unseen: Atomic<i32>,
     /// Eventfds that wait.
     eventfds: Atomic<u32>,
+    /// Made when the file first wants some: most files never do.
+    events: SetOnce<Pin<KBox<Events>>>,
 }
 
 impl Watch {
@@ -73,6 +82,7 @@ impl Watch {
             account <- account,
             unseen: Atomic::new(0),
             eventfds: Atomic::new(0),
+            events: SetOnce::new(),
         })
     }
 
@@ -87,6 +97,57 @@ impl Watch {
     /// Whether a timeline has a value that nobody has been told.
     pub(crate) fn unseen(&self) -> bool {
         self.unseen.load(Relaxed) > 0
+    }
+
+    /// The file's events, if it ever wanted some.
+    #[inline]
+    pub(crate) fn events(&self) -> Option<&Events> {
+        self.events.as_ref().map(|events| &**events)
+    }
+
+    /// Makes `events` the file's, unless it has some; then gives them back. Not twice at a time.
+    pub(crate) fn set_events(&self, events: Pin<KBox<Events>>) -> Option<Pin<KBox<Events>>> {
+        if self.events().is_some() {
+            return Some(events);
+        }
+        self.events.populate(events);
+        None
+    }
+
+    /// Tells the file an event, if it wants it.
+    pub(crate) fn tell(&self, time_ns: i64, what: What) {
+        if self
+            .events()
+            .is_some_and(|events| events.tell(time_ns, what))
+        {
+            self.queue.wake_all();
+        }
+    }
+}
+
+/// An application that has a compute file open, for as long as it does and longer: a driver may keep
+/// this in what it knows of a context, to tell it of faults that no job is known for.
+#[derive(Clone)]
+pub struct Client(Arc<Watch>);
+
+impl Client {
+    pub(crate) fn new(watch: &Arc<Watch>) -> Self {
+        Self(watch.clone())
+    }
+
+    /// Tells the application, and nobody else, of an access that the device made for it and may not
+    /// make. Does nothing when it does not want to know, or has closed the file.
+    ///
+    /// Does not sleep; not from a hard interrupt.
+    pub fn fault(&self, fault: Fault) {
+        self.0.tell(
+            now_ns(),
+            What::Fault {
+                fault,
+                point: 0,
+                timeline: 0,
+            },
+        );
     }
 }
 
@@ -104,6 +165,8 @@ struct State {
     value: u64,
     /// Whether the value has changed since a user was told.
     unseen: bool,
+    /// What the file knows it by; 0 before and after.
+    handle: u32,
     /// No handle names it any more: nobody can be told.
     forgotten: bool,
     failure: Option<Failure>,
@@ -129,6 +192,7 @@ impl Timeline {
                     submitted: 0,
                     value: 0,
                     unseen: false,
+                    handle: 0,
                     forgotten: false,
                     failure: None,
                     pending: RBTree::new(),
@@ -229,11 +293,22 @@ impl Timeline {
         (state.value, status)
     }
 
+    /// The file knows it by `handle`.
+    pub(crate) fn set_handle(&self, handle: u32) {
+        let mut state = self.state.lock();
+
+        // A user may have guessed the handle, and destroyed it.
+        if !state.forgotten {
+            state.handle = handle;
+        }
+    }
+
     /// The handle is gone: what happens from here on does not make the file readable.
     pub(crate) fn forget(&self) {
         let mut state = self.state.lock();
 
         state.forgotten = true;
+        state.handle = 0;
         self.set_seen(&mut state);
     }
 
@@ -306,6 +381,23 @@ impl Job {
     /// Its point: the timeline's value once this job and all before it have ended.
     pub fn point(&self) -> u64 {
         self.point
+    }
+
+    /// Tells the application whose job it is, and nobody else, of an access that the device made for
+    /// it and may not make. The job does not end by that.
+    ///
+    /// Does not sleep; not from a hard interrupt.
+    pub fn fault(&self, fault: Fault) {
+        let timeline = self.timeline.state.lock().handle;
+
+        self.timeline.watch.tell(
+            now_ns(),
+            What::Fault {
+                fault,
+                point: self.point,
+                timeline,
+            },
+        );
     }
 
     /// Ends the job. An error is what those see who wait for this point or a later one.

@@ -153,11 +153,11 @@ impl Device {
         }
     }
 
-    /// Has all contexts be lost.
-    pub(crate) fn lose_contexts(&self, lifecycle: &Lifecycle<'_>) {
+    /// Has all contexts be lost, in a reset for `cause`.
+    pub(crate) fn lose_contexts(&self, lifecycle: &Lifecycle<'_>, cause: Cause) {
         let _ = self.try_for_each_file(|file| {
             if lifecycle.lose(file) {
-                file.wake();
+                file.lose_context(cause);
             }
             Ok(())
         });
@@ -218,11 +218,7 @@ impl Device {
 
     /// Tells of what has changed since this was called last. To be called by who has the lifecycle.
     pub(crate) fn tell_changes(&self) {
-        loop {
-            let Some(change) = self.machine().next_untold() else {
-                return;
-            };
-
+        while let Some(change) = self.tell_next() {
             dev_dbg!(
                 self.parent(),
                 "accel{}: {:?}, was {:?}: {:?}\n",

@@ -126,7 +126,7 @@ fn reset(device: &Device, lifecycle: &Lifecycle<'_>, cause: Cause) {
     match lifecycle.reset(device, cause) {
         Ok(contexts) => {
             if contexts == Contexts::Lost {
-                device.lose_contexts(lifecycle);
+                device.lose_contexts(lifecycle, cause);
             }
             // Refused if the driver has given the device up meanwhile.
             let _ = device.change(State::Operational, cause);

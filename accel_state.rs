@@ -173,6 +173,8 @@ pub(crate) struct StateMachine {
     changes: u64,
     /// Of those, how many were told.
     told: u64,
+    /// The last of those; at first the registration.
+    last_told: Change,
     /// The latest, the one with number `n` at index `(n - 1) % HISTORY`.
     history: KVec<Change>,
     resets: [Resets; RESET_CAUSES.len()],
@@ -186,15 +188,18 @@ impl StateMachine {
     ///
     /// `ENOMEM`.
     pub(crate) fn new(at_ns: i64) -> Result<Self> {
+        let last = Change {
+            at_ns,
+            from: State::Operational,
+            to: State::Operational,
+            cause: Cause::None,
+        };
+
         Ok(Self {
-            last: Change {
-                at_ns,
-                from: State::Operational,
-                to: State::Operational,
-                cause: Cause::None,
-            },
+            last,
             changes: 0,
             told: 0,
+            last_told: last,
             history: KVec::with_capacity(HISTORY, GFP_KERNEL)?,
             resets: [Resets::default(); RESET_CAUSES.len()],
             requests: Requests::default(),
@@ -282,7 +287,13 @@ impl StateMachine {
         let change = self.change_of(number)?;
 
         self.told = number;
+        self.last_told = change;
         Some(change)
+    }
+
+    /// The change that [`Self::next_untold`] has returned last.
+    pub(crate) fn last_told(&self) -> Change {
+        self.last_told
     }
 
     /// Resets for `cause`.

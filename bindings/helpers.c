@@ -133,6 +133,17 @@ int accel_copy_out_zeroed(unsigned long dst, size_t usize, const void *src,
 	return err;
 }
 
+size_t accel_iter_count(const struct iov_iter *iter)
+{
+	return iov_iter_count(iter);
+}
+
+bool accel_may_wait(const struct kiocb *iocb)
+{
+	return !(iocb->ki_flags & IOCB_NOWAIT) &&
+	       !(iocb->ki_filp->f_flags & O_NONBLOCK);
+}
+
 unsigned long accel_index_nospec(unsigned long index, unsigned long size)
 {
 	return array_index_nospec(index, size);

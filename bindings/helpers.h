@@ -19,6 +19,7 @@
 #include <linux/poll.h>
 #include <linux/sched.h>
 #include <linux/uidgid.h>
+#include <linux/uio.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>
 
@@ -27,6 +28,7 @@
 /* As constants, which they are not for bindgen on every architecture. */
 enum {
 	ACCEL_PMD_SHIFT = PMD_SHIFT,
+	ACCEL_FMODE_NOWAIT = (__force int)FMODE_NOWAIT,
 };
 
 /* The state of a gate; 0 is open. */
@@ -79,6 +81,8 @@ int accel_copy_out(unsigned long dst, size_t usize, const void *src,
 		   size_t ksize);
 int accel_copy_out_zeroed(unsigned long dst, size_t usize, const void *src,
 			  size_t ksize);
+size_t accel_iter_count(const struct iov_iter *iter);
+bool accel_may_wait(const struct kiocb *iocb);
 unsigned long accel_index_nospec(unsigned long index, unsigned long size);
 
 dev_t accel_mkdev(unsigned int major, unsigned int minor);

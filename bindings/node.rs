@@ -9,6 +9,7 @@
 use super::{
     attributes::Group,
     raw,
+    user::Destination,
     vma,
     wait::{
         poll_mask,
@@ -427,6 +428,7 @@ const COMMON: bindings::file_operations = bindings::file_operations {
     unlocked_ioctl: Some(ioctl),
     // The structures are the same for 32 bits; the address is all that differs.
     compat_ioctl: bindings::compat_ptr_ioctl,
+    read_iter: Some(read_iter),
     poll: Some(poll),
     show_fdinfo: Some(show_fdinfo),
     ..pin_init::zeroed()
@@ -455,6 +457,8 @@ unsafe extern "C" fn open<const COMPUTE: bool>(
         // nothing asks a file for its address space.
         unsafe {
             (*file).f_mapping = mapping;
+            // What reads need not wait: `RWF_NOWAIT`, io_uring.
+            (*file).f_mode |= raw::ACCEL_FMODE_NOWAIT;
             (*file).private_data = private.into_foreign().cast();
         }
         Ok(0)
@@ -522,9 +526,23 @@ unsafe extern "C" fn poll(
 
     // The queue belongs to the file that is polled.
     poll.register(file.queue());
-    match file.readable() {
-        Ok(readable) => poll_mask(readable, false),
-        Err(_) => poll_mask(false, true),
+    let (readable, gone) = file.poll();
+
+    poll_mask(readable, gone)
+}
+
+/// # Safety
+///
+/// The VFS calls this as an operation of one of our files.
+unsafe extern "C" fn read_iter(iocb: *mut bindings::kiocb, iter: *mut bindings::iov_iter) -> isize {
+    // SAFETY: The VFS calls with a valid control block of an open file of ours.
+    let (file, may_wait) = unsafe { (private((*iocb).ki_filp), raw::accel_may_wait(iocb)) };
+    // SAFETY: The VFS calls with a valid iterator, which is ours until this returns.
+    let mut to = unsafe { Destination::from_raw(iter) };
+
+    match file.read(&mut to, may_wait) {
+        Ok(size) => size as isize,
+        Err(err) => err.to_errno() as isize,
     }
 }
 

@@ -34,7 +34,10 @@ use crate::{
         Device, //
     },
     file::File,
-    job::Timeline,
+    job::{
+        Client,
+        Timeline, //
+    },
     mm::{
         Buffer,
         Region, //
@@ -388,6 +391,12 @@ impl<'a, D: Driver> Call<'a, '_, D> {
     /// `ENOENT`.
     pub fn timeline(&self, handle: u32) -> Result<Arc<Timeline>> {
         self.file.timeline(handle)
+    }
+
+    /// The application that the file belongs to, to be kept: who learns of a fault later, and of no
+    /// job that it was for, tells it through this.
+    pub fn client(&self) -> Client {
+        Client::new(self.file.watch())
     }
 
     /// Wakes whoever polls the file.

@@ -9,8 +9,14 @@ use super::{
     errno::check,
     raw, //
 };
-use core::mem::MaybeUninit;
-use kernel::prelude::*;
+use core::{
+    marker::PhantomData,
+    mem::MaybeUninit, //
+};
+use kernel::{
+    bindings,
+    prelude::*, //
+};
 
 /// An address in user space with the number of bytes that the user says are there.
 #[derive(Clone, Copy)]
@@ -63,6 +69,47 @@ impl UserMemory {
         check(unsafe {
             raw::accel_copy_out_zeroed(self.address, self.size, src.as_ptr().cast(), src.len())
         })
+    }
+}
+
+/// Where a `read(2)` in progress puts what it reads.
+pub(crate) struct Destination<'a> {
+    iter: *mut bindings::iov_iter,
+    _read: PhantomData<&'a mut bindings::iov_iter>,
+}
+
+impl Destination<'_> {
+    /// # Safety
+    ///
+    /// `iter` is that of a `read_iter` file operation that is running for the life of the result,
+    /// which alone uses it.
+    pub(super) unsafe fn from_raw(iter: *mut bindings::iov_iter) -> Self {
+        Self {
+            iter,
+            _read: PhantomData,
+        }
+    }
+
+    /// Bytes that there is room for.
+    pub(crate) fn room(&self) -> usize {
+        // SAFETY: `iter` is valid by the requirements of `from_raw`.
+        unsafe { raw::accel_iter_count(self.iter) }
+    }
+
+    /// Writes all of `src` behind what was written before.
+    ///
+    /// # Errors
+    ///
+    /// `EFAULT`; part of it may have been written then, and nothing more should be.
+    pub(crate) fn write(&mut self, src: &[u8]) -> Result {
+        // SAFETY: `iter` is valid and ours by the requirements of `from_raw`; `src` is valid for
+        // reads of its length.
+        let written = unsafe { bindings::_copy_to_iter(src.as_ptr().cast(), src.len(), self.iter) };
+
+        if written != src.len() {
+            return Err(EFAULT);
+        }
+        Ok(())
     }
 }
 

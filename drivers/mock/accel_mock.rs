@@ -6,9 +6,11 @@
 #![deny(unsafe_code)]
 
 use accel::{
+    Access,
     Call,
     Cause,
     Contexts,
+    Fault,
     Job,
     Lent, //
 };
@@ -51,6 +53,8 @@ struct Later {
     poll: bool,
     /// Whether the alarm that ends it takes its time.
     stall: bool,
+    /// Whether the device faults on it.
+    fault: bool,
     job: Job,
 }
 
@@ -218,6 +222,7 @@ impl accel::Ioctl<Mock> for Submit {
                 at_ns: NEVER,
                 poll: false,
                 stall: false,
+                fault: false,
                 job,
             };
 
@@ -255,7 +260,11 @@ impl accel::Ioctl<Mock> for SubmitLater {
     type Arrays = ();
 
     fn call(call: &Call<'_, '_, Mock>, args: &mut Self::Args, (): ()) -> Result {
-        if args.flags & !(uapi::ACCEL_MOCK_LATER_POLL | uapi::ACCEL_MOCK_LATER_STALL) != 0
+        const FLAGS: u32 = uapi::ACCEL_MOCK_LATER_POLL
+            | uapi::ACCEL_MOCK_LATER_STALL
+            | uapi::ACCEL_MOCK_LATER_FAULT;
+
+        if args.flags & !FLAGS != 0
             || args.reserved != 0
             || args.milliseconds > uapi::ACCEL_MOCK_LATER_MS_MAX
         {
@@ -281,6 +290,7 @@ impl accel::Ioctl<Mock> for SubmitLater {
                 at_ns,
                 poll: args.flags & uapi::ACCEL_MOCK_LATER_POLL != 0,
                 stall: args.flags & uapi::ACCEL_MOCK_LATER_STALL != 0,
+                fault: args.flags & uapi::ACCEL_MOCK_LATER_FAULT != 0,
                 job,
             },
             GFP_KERNEL_ACCOUNT,
@@ -338,6 +348,30 @@ impl accel::Ioctl<Mock> for Reset {
     }
 }
 
+struct TellFault;
+
+impl accel::Ioctl<Mock> for TellFault {
+    const COMMAND: u32 = uapi::ACCEL_MOCK_IOCTL_FAULT;
+    const NAME: &'static CStr = c"fault";
+    type Args = uapi::accel_mock_fault;
+    type Arrays = ();
+
+    fn call(call: &Call<'_, '_, Mock>, args: &mut Self::Args, (): ()) -> Result {
+        let access = match args.access {
+            0 => Access::Read,
+            1 => Access::Write,
+            _ => return Err(EINVAL),
+        };
+
+        call.client().fault(Fault {
+            address: args.address,
+            access,
+            code: args.code,
+        });
+        Ok(())
+    }
+}
+
 #[vtable]
 impl accel::Driver for Mock {
     type Parent = Device<Bound>;
@@ -358,6 +392,7 @@ impl accel::Driver for Mock {
         accel::ioctl::<Self, Stall>(),
         accel::ioctl::<Self, SubmitLater>(),
         accel::ioctl::<Self, Reset>(),
+        accel::ioctl::<Self, TellFault>(),
     ];
 
     fn new<'bound>(_: &'bound Device<Bound>, (): ()) -> impl PinInit<Clock, Error> + 'bound {
@@ -411,7 +446,16 @@ impl accel::Driver for Mock {
             if later.stall {
                 fsleep(Delta::from_millis(uapi::ACCEL_MOCK_LATER_STALL_MS.into()));
             }
-            later.job.end(Ok(()));
+            if later.fault {
+                later.job.fault(Fault {
+                    address: uapi::ACCEL_MOCK_FAULT_ADDRESS.into(),
+                    access: Access::Write,
+                    code: uapi::ACCEL_MOCK_FAULT_CODE,
+                });
+                later.job.end(Err(EFAULT));
+            } else {
+                later.job.end(Ok(()));
+            }
         }
         clock.set_alarm(device);
     }

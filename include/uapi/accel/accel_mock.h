@@ -15,6 +15,7 @@
 #define ACCEL_MOCK_NR_STALL 0x43
 #define ACCEL_MOCK_NR_LATER 0x44
 #define ACCEL_MOCK_NR_RESET 0x45
+#define ACCEL_MOCK_NR_FAULT 0x46
 
 #define ACCEL_MOCK_SUM_MAX 4096
 
@@ -91,6 +92,12 @@ struct accel_mock_stall {
 #define ACCEL_MOCK_LATER_POLL (1U << 0) /* look every millisecond until then */
 #define ACCEL_MOCK_LATER_STALL \
 	(1U << 1) /* the alarm sleeps before it ends it */
+#define ACCEL_MOCK_LATER_FAULT \
+	(1U << 2) /* the alarm tells a fault of it, and it ends as EFAULT */
+
+/* The fault of such a job: a write. */
+#define ACCEL_MOCK_FAULT_ADDRESS 0x1000
+#define ACCEL_MOCK_FAULT_CODE 7
 
 /* Jobs of a file that end later; milliseconds of one; how long an alarm sleeps. */
 #define ACCEL_MOCK_LATER_MAX 64
@@ -154,6 +161,22 @@ struct accel_mock_reset {
 	__u32 delay_ms;
 };
 
+/**
+ * struct accel_mock_fault - argument of ACCEL_MOCK_IOCTL_FAULT
+ * @address: in
+ * @access: in, ACCEL_FAULT_*
+ * @code: in
+ *
+ * Tells the file of a fault that no job is known for.
+ *
+ * Errors: EINVAL @access.
+ */
+struct accel_mock_fault {
+	__u64 address;
+	__u32 access;
+	__u32 code;
+};
+
 #define ACCEL_MOCK_IOCTL_ADD \
 	_IOWR(ACCEL_IOCTL_TYPE, ACCEL_MOCK_NR_ADD, struct accel_mock_add)
 #define ACCEL_MOCK_IOCTL_SUM \
@@ -167,6 +190,8 @@ struct accel_mock_reset {
 	_IOWR(ACCEL_IOCTL_TYPE, ACCEL_MOCK_NR_LATER, struct accel_mock_later)
 #define ACCEL_MOCK_IOCTL_RESET \
 	_IOW(ACCEL_IOCTL_TYPE, ACCEL_MOCK_NR_RESET, struct accel_mock_reset)
+#define ACCEL_MOCK_IOCTL_FAULT \
+	_IOW(ACCEL_IOCTL_TYPE, ACCEL_MOCK_NR_FAULT, struct accel_mock_fault)
 
 /* Bytes of the scratch buffer that each file has at mmap offset 0. */
 #define ACCEL_MOCK_SCRATCH_SIZE 4096
