@@ -16,7 +16,8 @@ use crate::{Buffer, Deadline, Error, Info, Plain, Request, Result, Timeline};
 ///
 /// Buffers and timelines that are made with it keep it open. It may be used
 /// from many threads at once, and polled ([`AsFd`]): it is readable while a
-/// timeline of its has a value that no wait has returned yet.
+/// timeline of its has a value that no wait has returned yet, or there are
+/// [events](Info::events) to be read.
 #[derive(Debug)]
 pub struct Compute {
     node: Arc<Node>,

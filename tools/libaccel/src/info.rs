@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use crate::node::Node;
 use crate::sys::{self, Plain};
 use crate::uapi::*;
-use crate::{Error, Result};
+use crate::{Error, Events, Result, Wanted};
 
 /// Makes an enum of a C one; numbers of newer kernels are kept as they are.
 macro_rules! enumeration {
@@ -87,6 +87,34 @@ enumeration! {
         Malfunction = ACCEL_STATE_MALFUNCTION, "malfunction";
         /// It is asleep.
         Suspended = ACCEL_STATE_SUSPENDED, "suspended";
+        /// It is gone; only events say so.
+        Unplugged = ACCEL_STATE_UNPLUGGED, "unplugged";
+    }
+}
+
+enumeration! {
+    /// Why a state changed, or a device was reset.
+    Cause {
+        /// It has been so since the driver registered the device.
+        None = ACCEL_CAUSE_NONE, "none";
+        /// Root asked for it.
+        User = ACCEL_CAUSE_USER, "user";
+        /// The driver found an error, or its end.
+        Driver = ACCEL_CAUSE_DRIVER, "driver";
+        /// A job lost its deadline and could not be stopped.
+        Deadline = ACCEL_CAUSE_DEADLINE, "deadline";
+        /// It did not pass the driver's regular check.
+        Watchdog = ACCEL_CAUSE_WATCHDOG, "watchdog";
+        /// The bus reported an error.
+        Bus = ACCEL_CAUSE_BUS, "bus";
+        /// It lost its state while it was asleep.
+        Resume = ACCEL_CAUSE_RESUME, "resume";
+        /// The system slept, woke or went down.
+        System = ACCEL_CAUSE_SYSTEM, "system";
+        /// Nobody needed it, or somebody does again.
+        Idle = ACCEL_CAUSE_IDLE, "idle";
+        /// Its driver was unbound, or it was taken away.
+        Unplug = ACCEL_CAUSE_UNPLUG, "unplug";
     }
 }
 
@@ -329,6 +357,17 @@ pub trait Info: AsFd {
             ACCEL_INFO_QUERIES,
             |raw: &accel_info_queries| raw.into(),
         )
+    }
+
+    /// Has the device tell events from now on. Who asks for the state is told the
+    /// present one first.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for what the control node does not tell; `ENOMEM`; `ENODEV` when the
+    /// device is gone.
+    fn events(&self, wanted: Wanted) -> Result<Events<'_>> {
+        Events::new(self.node(), wanted)
     }
 
     /// Asks a query that this crate has no type for; returns how many bytes the

@@ -33,6 +33,7 @@ mod device;
 mod discover;
 pub mod edu;
 mod error;
+mod event;
 mod info;
 #[cfg(test)]
 mod layout_test;
@@ -49,8 +50,9 @@ pub use buffer::{Buffer, Mapping};
 pub use device::{Compute, Control};
 pub use discover::{Device, Scan, devices, find, scan};
 pub use error::{Error, Result};
+pub use event::{Event, Events, Wanted, What};
 pub use info::{
-    Class, Function, Identity, Info, Memory, MemoryKind, Opens, Pci, Query, State, Status,
+    Cause, Class, Function, Identity, Info, Memory, MemoryKind, Opens, Pci, Query, State, Status,
 };
 pub use request::Request;
 pub use rustix::io::Errno;

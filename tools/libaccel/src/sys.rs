@@ -33,6 +33,7 @@ pub unsafe trait Plain: Copy {}
 unsafe impl Plain for accel_buffer_create {}
 unsafe impl Plain for accel_buffer_mmap {}
 unsafe impl Plain for accel_handle {}
+unsafe impl Plain for accel_events {}
 unsafe impl Plain for accel_timeline_create {}
 unsafe impl Plain for accel_timeline_wait {}
 unsafe impl Plain for accel_edu_copy {}
