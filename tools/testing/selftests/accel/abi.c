@@ -228,6 +228,11 @@ static const struct field fields[] = {
 	F(accel_mock_reset, delay_ms, 12, 4),
 	END(accel_mock_reset, 16),
 
+	F(accel_mock_fault, address, 0, 8),
+	F(accel_mock_fault, access, 8, 4),
+	F(accel_mock_fault, code, 12, 4),
+	END(accel_mock_fault, 16),
+
 	F(accel_npu_map, buffer, 0, 4),
 	F(accel_npu_map, flags, 4, 4),
 	F(accel_npu_map, offset, 8, 8),
@@ -318,6 +323,7 @@ static const struct number numbers[] = {
 	N(ACCEL_MOCK_IOCTL_STALL, 0x4008c143),
 	N(ACCEL_MOCK_IOCTL_LATER, 0xc018c144),
 	N(ACCEL_MOCK_IOCTL_RESET, 0x4010c145),
+	N(ACCEL_MOCK_IOCTL_FAULT, 0x4010c146),
 	N(ACCEL_NPU_IOCTL_MAP, 0x4020c140),
 	N(ACCEL_NPU_IOCTL_UNMAP, 0x4010c141),
 	N(ACCEL_NPU_IOCTL_SUBMIT, 0xc020c142),
@@ -384,6 +390,9 @@ static const struct number numbers[] = {
 	N(ACCEL_MOCK_RESET_MS_MAX, 20000),
 	N(ACCEL_MOCK_LATER_POLL, 1),
 	N(ACCEL_MOCK_LATER_STALL, 2),
+	N(ACCEL_MOCK_LATER_FAULT, 4),
+	N(ACCEL_MOCK_FAULT_ADDRESS, 4096),
+	N(ACCEL_MOCK_FAULT_CODE, 7),
 	N(ACCEL_MOCK_LATER_MAX, 64),
 	N(ACCEL_MOCK_LATER_MS_MAX, 20000),
 	N(ACCEL_MOCK_LATER_STALL_MS, 500),
@@ -465,6 +474,7 @@ SAME_EVERYWHERE(accel_mock_submit, 16);
 SAME_EVERYWHERE(accel_mock_stall, 8);
 SAME_EVERYWHERE(accel_mock_later, 24);
 SAME_EVERYWHERE(accel_mock_reset, 16);
+SAME_EVERYWHERE(accel_mock_fault, 16);
 SAME_EVERYWHERE(accel_npu_map, 32);
 SAME_EVERYWHERE(accel_npu_unmap, 16);
 SAME_EVERYWHERE(accel_npu_job, 16);
@@ -507,6 +517,7 @@ KEEP(accel_mock_submit);
 KEEP(accel_mock_stall);
 KEEP(accel_mock_later);
 KEEP(accel_mock_reset);
+KEEP(accel_mock_fault);
 KEEP(accel_npu_map);
 KEEP(accel_npu_unmap);
 KEEP(accel_npu_job);

@@ -325,6 +325,24 @@ int accel_submit_held(int fd, uint32_t timeline)
 	return accel_ioctl(fd, ACCEL_MOCK_IOCTL_SUBMIT, &submit);
 }
 
+int accel_events(int fd, uint64_t types, uint64_t *before)
+{
+	struct accel_events events = { .types = types };
+	int ret;
+
+	ret = accel_ioctl(fd, ACCEL_IOCTL_EVENTS, &events);
+	if (!ret && before)
+		*before = events.types;
+	return ret;
+}
+
+int accel_read(int fd, void *events, size_t size)
+{
+	ssize_t ret = read(fd, events, size);
+
+	return ret < 0 ? -errno : ret;
+}
+
 uint64_t accel_eventfd_count(int eventfd)
 {
 	uint64_t count;
@@ -688,7 +706,9 @@ static void *call_thread(void *data)
 {
 	struct accel_call *call = data;
 
-	call->result = accel_ioctl(call->fd, call->cmd, call->arg);
+	call->result = call->size ?
+			       accel_read(call->fd, call->arg, call->size) :
+			       accel_ioctl(call->fd, call->cmd, call->arg);
 	call->ended = accel_now();
 	__atomic_store_n(&call->done, true, __ATOMIC_RELEASE);
 	return NULL;
@@ -701,6 +721,15 @@ int accel_call_start(struct accel_call *call, int fd, unsigned long cmd,
 	call->fd = fd;
 	call->cmd = cmd;
 	call->arg = arg;
+	return -pthread_create(&call->thread, NULL, call_thread, call);
+}
+
+int accel_call_read(struct accel_call *call, int fd, void *events, size_t size)
+{
+	memset(call, 0, sizeof(*call));
+	call->fd = fd;
+	call->arg = events;
+	call->size = size;
 	return -pthread_create(&call->thread, NULL, call_thread, call);
 }
 

@@ -95,6 +95,9 @@ int accel_timeline_eventfd(int fd, uint32_t handle, uint64_t point,
 int accel_submit(int fd, uint32_t timeline, uint64_t *point);
 /* Submit a job that ends with its file only, to a mock device or an NPU. */
 int accel_submit_held(int fd, uint32_t timeline);
+/* Ask for events, and read them: bytes, or a negative errno. */
+int accel_events(int fd, uint64_t types, uint64_t *before);
+int accel_read(int fd, void *events, size_t size);
 /* The count of an eventfd that does not block, 0 when it was not signalled. */
 uint64_t accel_eventfd_count(int eventfd);
 
@@ -157,6 +160,8 @@ struct accel_call {
 	int fd;
 	unsigned long cmd;
 	void *arg;
+	/* Bytes at arg, if it is a read(). */
+	size_t size;
 	int result;
 	int64_t ended;
 	bool done;
@@ -164,6 +169,7 @@ struct accel_call {
 
 int accel_call_start(struct accel_call *call, int fd, unsigned long cmd,
 		     void *arg);
+int accel_call_read(struct accel_call *call, int fd, void *events, size_t size);
 /* Wait for its end at most that long. */
 bool accel_call_wait(struct accel_call *call, unsigned int ms);
 void accel_call_join(struct accel_call *call);

@@ -152,6 +152,22 @@ static inline int fill_timeline_eventfd(struct env *env, void *arg)
 	return 0;
 }
 
+static inline int fill_events(struct env *env, void *arg)
+{
+	struct accel_events *events = arg;
+
+	(void)env;
+	events->types = 1 << ACCEL_EVENT_STATE;
+	return 0;
+}
+
+static inline void undo_events(struct env *env, void *arg, int result)
+{
+	(void)arg;
+	(void)result;
+	accel_events(env->fd, 0, NULL);
+}
+
 static inline int fill_factorial(struct env *env, void *arg)
 {
 	struct accel_edu_factorial *factorial = arg;
@@ -334,6 +350,15 @@ static inline void undo_later(struct env *env, void *arg, int result)
 				    accel_now() + 5 * NSEC_PER_SEC, NULL, NULL);
 }
 
+static inline int fill_fault(struct env *env, void *arg)
+{
+	struct accel_mock_fault *fault = arg;
+
+	(void)env;
+	fault->address = 4096;
+	return 0;
+}
+
 /* How resets go, without asking for one. */
 static inline int fill_reset(struct env *env, void *arg)
 {
@@ -367,6 +392,9 @@ static const struct call calls[] = {
 	  fill_timeline_eventfd, NULL,
 	  .zero = { FLAGS(accel_timeline_eventfd, flags, 0),
 		    FLAGS(accel_timeline_eventfd, reserved, 0) } },
+	{ "EVENTS", ACCEL_IOCTL_EVENTS, ANY, fill_events, undo_events,
+	  .zero = { FLAGS(accel_events, flags, 0),
+		    FLAGS(accel_events, reserved, 0) } },
 	{ "EDU_FACTORIAL", ACCEL_EDU_IOCTL_FACTORIAL, EDU, fill_factorial, NULL,
 	  .zero = { FLAGS(accel_edu_factorial, flags, 0) }, .keeps_job = true },
 	{ "EDU_COPY", ACCEL_EDU_IOCTL_COPY, EDU, fill_copy, NULL,
@@ -381,12 +409,15 @@ static const struct call calls[] = {
 	  .zero = { FLAGS(accel_mock_stall, flags, 0) } },
 	{ "MOCK_LATER", ACCEL_MOCK_IOCTL_LATER, MOCK, fill_later, undo_later,
 	  .zero = { FLAGS(accel_mock_later, flags,
-			  ACCEL_MOCK_LATER_POLL | ACCEL_MOCK_LATER_STALL),
+			  ACCEL_MOCK_LATER_POLL | ACCEL_MOCK_LATER_STALL |
+				  ACCEL_MOCK_LATER_FAULT),
 		    FLAGS(accel_mock_later, reserved, 0) },
 	  .keeps_job = true },
 	{ "MOCK_RESET", ACCEL_MOCK_IOCTL_RESET, MOCK, fill_reset, NULL,
 	  .zero = { FLAGS(accel_mock_reset, flags,
 			  ACCEL_MOCK_RESET_LOSE | ACCEL_MOCK_RESET_FAIL) } },
+	{ "MOCK_FAULT", ACCEL_MOCK_IOCTL_FAULT, MOCK, fill_fault, NULL,
+	  .zero = { FLAGS(accel_mock_fault, access, 1) } },
 	{ "NPU_MAP", ACCEL_NPU_IOCTL_MAP, NPU, fill_npu_map, undo_npu_map,
 	  /* Without any known flag it is wrong: they are left alone. */
 	  .zero = { { offsetof(struct accel_npu_map, flags) + 1, 3, 0 },

@@ -263,7 +263,8 @@ FIXTURE_TEARDOWN(hostile_pages)
 
 /*
  * Make the call, see that it is stuck, take the device away, let the call go.
- * Answers the number of the step that was not as it should be.
+ * Answers the number of the step that was not as it should be. The call is a
+ * read() if there is no cmd.
  */
 static int stuck(FIXTURE_DATA(hostile_pages) * self, unsigned long cmd,
 		 void *arg)
@@ -272,7 +273,8 @@ static int stuck(FIXTURE_DATA(hostile_pages) * self, unsigned long cmd,
 	int64_t before;
 	int ret = 0;
 
-	if (accel_call_start(&self->call, self->fd, cmd, arg))
+	if (cmd ? accel_call_start(&self->call, self->fd, cmd, arg) :
+		  accel_call_read(&self->call, self->fd, arg, SIZE))
 		return 1;
 	if (accel_call_wait(&self->call, 100)) {
 		accel_call_join(&self->call);
@@ -365,6 +367,48 @@ TEST_F(hostile_pages, answer)
 
 	EXPECT_EQ(0, stuck(self, ACCEL_IOCTL_INFO, &info));
 	EXPECT_TRUE(ended(&self->call));
+}
+
+/* Who reads events has taken one, which holds up nothing. */
+TEST_F(hostile_pages, events)
+{
+	struct accel_event_state event;
+
+	ASSERT_EQ(0, accel_events(self->fd, 1 << ACCEL_EVENT_STATE, NULL));
+	EXPECT_EQ(0, stuck(self, 0, self->page.at));
+	if (self->call.result == -EFAULT) {
+		/* It could not be told, and is here. */
+		EXPECT_EQ(sizeof(event),
+			  accel_read(self->fd, &event, sizeof(event)));
+		EXPECT_EQ(1, event.header.sequence);
+		EXPECT_EQ(sizeof(event),
+			  accel_read(self->fd, &event, sizeof(event)));
+	} else {
+		/* With the page that it was given it went on to the end. */
+		EXPECT_EQ(2 * sizeof(event), self->call.result);
+		memcpy(&event, self->page.at + sizeof(event), sizeof(event));
+	}
+	EXPECT_EQ(2, event.header.sequence);
+	EXPECT_EQ(ACCEL_STATE_UNPLUGGED, event.state);
+	EXPECT_EQ(-ENODEV, accel_read(self->fd, &event, sizeof(event)));
+}
+
+TEST_F(hostile_pages, events_of_others)
+{
+	struct accel_event_state event;
+	struct accel_call call;
+
+	ASSERT_EQ(0, accel_events(self->fd, 1 << ACCEL_EVENT_STATE, NULL));
+	ASSERT_EQ(0, accel_call_read(&call, self->fd, self->page.at, SIZE));
+	EXPECT_FALSE(accel_call_wait(&call, 50));
+	ASSERT_EQ(0, accel_events(self->fd, 1 << ACCEL_EVENT_LOST, NULL));
+	ASSERT_EQ(0, accel_events(self->fd, 1 << ACCEL_EVENT_STATE, NULL));
+	EXPECT_EQ(sizeof(event), accel_read(self->fd, &event, sizeof(event)));
+	EXPECT_EQ(2, event.header.sequence);
+	page_release(&self->page);
+	ASSERT_TRUE(accel_call_wait(&call, 5000));
+	accel_call_join(&call);
+	EXPECT_TRUE(call.result == sizeof(event) || call.result == -EFAULT);
 }
 
 TEST_F(hostile_pages, nested_array)
