@@ -377,7 +377,7 @@ impl Device {
             if change.to != State::Unplugged {
                 file.watch().tell(change.at_ns, what);
             } else if let Some(events) = file.events() {
-                events.end(change.at_ns, what);
+                events.end(file.account(), change.at_ns, what);
                 file.wake();
             }
         }
@@ -415,7 +415,11 @@ impl Device {
             .context_lost()
             .map(|lost| (lost.at_ns, What::ContextLost(lost.cause)));
         let before = file.events().map_or(0, |events| {
-            events.want(types, [Some(state), lost].into_iter().flatten())
+            events.want(
+                file.account(),
+                types,
+                [Some(state), lost].into_iter().flatten(),
+            )
         });
 
         drop(files);

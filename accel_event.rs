@@ -28,7 +28,8 @@
 //!
 //! # Locks
 //!
-//! A ring is behind a spinlock, in which nothing is allocated; readers and pollers are woken after
+//! A ring is behind a spinlock, in which nothing is allocated, and what the file has is counted
+//! (`accel_limits.rs`): over any limit its oldest event is lost. Readers and pollers are woken after
 //! it. Events are told in process context, the device's with no spinlock held.
 
 use crate::{
@@ -52,6 +53,15 @@ use zerocopy::{
     Immutable,
     IntoBytes, //
 };
+
+/// Counts the events of a file that were not read, and says how many there may be.
+pub(crate) trait Count {
+    /// Counts one more. Returns whether there may be; if not, nothing is counted.
+    fn more(&self) -> bool;
+
+    /// Counts one less.
+    fn less(&self);
+}
 
 /// Events of one file that were not read.
 const LIMIT: usize = uapi::ACCEL_EVENTS_MAX as usize;
@@ -263,21 +273,24 @@ impl Ring {
     }
 
     /// Adds an event, if the file wants it. Returns whether it does.
-    fn tell(&mut self, time_ns: i64, what: What) -> bool {
+    fn tell(&mut self, count: &impl Count, time_ns: i64, what: What) -> bool {
         if self.types & bit(what.kind()) == 0 || self.ended {
             return false;
         }
         self.sequence += 1;
-        self.insert(Event {
-            sequence: self.sequence,
-            time_ns,
-            what,
-        });
+        self.insert(
+            count,
+            Event {
+                sequence: self.sequence,
+                time_ns,
+                what,
+            },
+        );
         true
     }
 
     /// Puts an event to its place; if there is no room the oldest is lost.
-    fn insert(&mut self, event: Event) {
+    fn insert(&mut self, count: &impl Count, event: Event) {
         let at = self
             .unread
             .partition_point(|other| other.sequence < event.sequence);
@@ -286,19 +299,22 @@ impl Ring {
         if self.lost != 0 && event.sequence < self.lost_sequence {
             return self.lose(event);
         }
-        let at = if self.unread.len() < LIMIT {
+        let at = if count.more() {
             at
         } else if at == 0 {
             return self.lose(event);
         } else {
+            // It is counted instead of the oldest.
             if let Ok(oldest) = self.unread.remove(0) {
                 self.lose(oldest);
             }
             at - 1
         };
+        // There is room for as many as are counted.
         if let Err(InsertError::IndexOutOfBounds(event) | InsertError::OutOfCapacity(event)) =
             self.unread.insert_within_capacity(at, event)
         {
+            count.less();
             self.lose(event);
         }
     }
@@ -315,7 +331,7 @@ impl Ring {
     }
 
     /// Takes the oldest event for a reader who has room for `room` bytes.
-    fn take(&mut self, room: usize) -> Next {
+    fn take(&mut self, count: &impl Count, room: usize) -> Next {
         if self.lost != 0 {
             let event = Event {
                 sequence: self.lost_sequence,
@@ -331,7 +347,10 @@ impl Ring {
         }
         match self.unread.first() {
             Some(event) if event.what.size() > room => Next::NoRoom,
-            Some(_) => self.unread.remove(0).map_or(Next::Nothing, Next::Event),
+            Some(_) => self.unread.remove(0).map_or(Next::Nothing, |event| {
+                count.less();
+                Next::Event(event)
+            }),
             None if self.ended => Next::End,
             None if self.types == 0 => Next::Unwanted,
             None if room < SIZE_MIN => Next::NoRoom,
@@ -340,20 +359,22 @@ impl Ring {
     }
 
     /// Takes back an event that a reader could not use.
-    fn give_back(&mut self, event: Event) {
+    fn give_back(&mut self, count: &impl Count, event: Event) {
         if event.sequence <= self.forgotten {
             return;
         }
         match event.what {
             What::Lost(_) => self.lose(event),
-            _ => self.insert(event),
+            _ => self.insert(count, event),
         }
     }
 
     /// What the file wants from now on. Returns what it wanted before.
-    fn want(&mut self, types: u64) -> u64 {
+    fn want(&mut self, count: &impl Count, types: u64) -> u64 {
         if types == 0 {
-            self.unread.clear();
+            for _ in self.unread.drain_all() {
+                count.less();
+            }
             self.lost = 0;
             self.forgotten = self.sequence;
         }
@@ -390,40 +411,50 @@ impl Events {
     }
 
     /// Adds an event, if the file wants it. Returns whether there is something to wake readers for.
-    pub(crate) fn tell(&self, time_ns: i64, what: What) -> bool {
-        self.ring.lock().tell(time_ns, what)
+    pub(crate) fn tell(&self, count: &impl Count, time_ns: i64, what: What) -> bool {
+        self.ring.lock().tell(count, time_ns, what)
     }
 
     /// What the file wants from now on. Of `told`, each with its time, it is told what it did not
     /// want before. Returns what it wanted before.
-    pub(crate) fn want(&self, types: u64, told: impl IntoIterator<Item = (i64, What)>) -> u64 {
+    pub(crate) fn want(
+        &self,
+        count: &impl Count,
+        types: u64,
+        told: impl IntoIterator<Item = (i64, What)>,
+    ) -> u64 {
         let mut ring = self.ring.lock();
-        let before = ring.want(types);
+        let before = ring.want(count, types);
 
         for (time_ns, what) in told {
             if before & bit(what.kind()) == 0 {
-                ring.tell(time_ns, what);
+                ring.tell(count, time_ns, what);
             }
         }
         before
     }
 
     /// The device is gone, as `what` says: nothing is told after this.
-    pub(crate) fn end(&self, time_ns: i64, what: What) {
+    pub(crate) fn end(&self, count: &impl Count, time_ns: i64, what: What) {
         let mut ring = self.ring.lock();
 
-        ring.tell(time_ns, what);
+        ring.tell(count, time_ns, what);
         ring.ended = true;
     }
 
+    /// Nobody reads them any more: the file is closed.
+    pub(crate) fn forget(&self, count: &impl Count) {
+        self.ring.lock().want(count, 0);
+    }
+
     /// Takes the oldest event for a reader who has room for `room` bytes.
-    pub(crate) fn take(&self, room: usize) -> Next {
-        self.ring.lock().take(room)
+    pub(crate) fn take(&self, count: &impl Count, room: usize) -> Next {
+        self.ring.lock().take(count, room)
     }
 
     /// Takes back an event that a reader could not use.
-    pub(crate) fn give_back(&self, event: Event) {
-        self.ring.lock().give_back(event);
+    pub(crate) fn give_back(&self, count: &impl Count, event: Event) {
+        self.ring.lock().give_back(count, event);
     }
 
     /// Whether a reader would not sleep.
@@ -444,6 +475,7 @@ impl Events {
 #[kunit_tests(accel_event)]
 mod event_tests {
     use super::*;
+    use core::cell::Cell;
 
     const FAULT: What = What::Fault {
         fault: Fault {
@@ -456,26 +488,53 @@ mod event_tests {
     };
     const ALL: u64 = !0;
 
-    fn ring(events: usize) -> Result<Ring> {
+    /// Counts up to a limit.
+    struct Counter {
+        used: Cell<usize>,
+        most: usize,
+    }
+
+    impl Count for Counter {
+        fn more(&self) -> bool {
+            if self.used.get() == self.most {
+                return false;
+            }
+            self.used.set(self.used.get() + 1);
+            true
+        }
+
+        fn less(&self) {
+            self.used.set(self.used.get() - 1);
+        }
+    }
+
+    fn counter(most: usize) -> Counter {
+        Counter {
+            used: Cell::new(0),
+            most,
+        }
+    }
+
+    fn ring(count: &Counter, events: usize) -> Result<Ring> {
         let mut ring = Ring::new()?;
 
-        ring.want(ALL);
+        ring.want(count, ALL);
         for time_ns in 0..events {
-            assert!(ring.tell(time_ns as i64, FAULT));
+            assert!(ring.tell(count, time_ns as i64, FAULT));
         }
         Ok(ring)
     }
 
-    fn take(ring: &mut Ring) -> Option<Event> {
-        match ring.take(usize::MAX) {
+    fn take(count: &Counter, ring: &mut Ring) -> Option<Event> {
+        match ring.take(count, usize::MAX) {
             Next::Event(event) => Some(event),
             _ => None,
         }
     }
 
     /// Takes all; each is its sequence number and how many were lost.
-    fn drain(ring: &mut Ring, mut each: impl FnMut(u64, u64)) {
-        while let Some(event) = take(ring) {
+    fn drain(count: &Counter, ring: &mut Ring, mut each: impl FnMut(u64, u64)) {
+        while let Some(event) = take(count, ring) {
             match event.what {
                 What::Lost(count) => each(event.sequence, count),
                 _ => each(event.sequence, 0),
@@ -486,10 +545,11 @@ mod event_tests {
     #[test]
     fn full_and_one_more() -> Result {
         for extra in [0, 1, 2, LIMIT, 1000] {
-            let mut ring = ring(LIMIT + extra)?;
+            let count = &counter(LIMIT);
+            let mut ring = ring(count, LIMIT + extra)?;
             let (mut read, mut lost, mut last) = (0, 0, 0);
 
-            drain(&mut ring, |sequence, count| {
+            drain(count, &mut ring, |sequence, count| {
                 assert!(sequence > last);
                 last = sequence;
                 lost += count;
@@ -501,28 +561,56 @@ mod event_tests {
         Ok(())
     }
 
+    /// A limit that others have reached too.
+    #[test]
+    fn refused() -> Result {
+        let none = &counter(0);
+        let mut ring = ring(none, 2)?;
+        let lost = take(none, &mut ring).ok_or(EINVAL)?;
+
+        assert!(matches!(lost.what, What::Lost(2)));
+        assert_eq!(lost.sequence, 2);
+        assert!(take(none, &mut ring).is_none());
+
+        let three = &counter(3);
+        for _ in 0..5 {
+            ring.tell(three, 0, FAULT);
+        }
+        assert_eq!(three.used.get(), 3);
+        let (mut read, mut lost) = (0, 0);
+        drain(three, &mut ring, |_, count| {
+            lost += count;
+            read += u64::from(count == 0);
+        });
+        assert_eq!((read, lost), (3, 2));
+        assert_eq!(three.used.get(), 0);
+        Ok(())
+    }
+
     #[test]
     fn room() -> Result {
-        let mut ring = ring(1)?;
+        let count = &counter(LIMIT);
+        let mut ring = ring(count, 1)?;
         let size = size_of::<uapi::accel_event_fault>();
 
-        assert!(matches!(ring.take(size - 1), Next::NoRoom));
-        assert!(matches!(ring.take(size), Next::Event(_)));
-        assert!(matches!(ring.take(SIZE_MIN), Next::Nothing));
-        assert!(matches!(ring.take(SIZE_MIN - 1), Next::NoRoom));
+        assert!(matches!(ring.take(count, size - 1), Next::NoRoom));
+        assert!(matches!(ring.take(count, size), Next::Event(_)));
+        assert!(matches!(ring.take(count, SIZE_MIN), Next::Nothing));
+        assert!(matches!(ring.take(count, SIZE_MIN - 1), Next::NoRoom));
         Ok(())
     }
 
     #[test]
     fn given_back_in_order() -> Result {
-        let mut ring = ring(4)?;
-        let (first, second) = (take(&mut ring), take(&mut ring));
+        let count = &counter(LIMIT);
+        let mut ring = ring(count, 4)?;
+        let (first, second) = (take(count, &mut ring), take(count, &mut ring));
         let mut last = 0;
 
         // By two readers, the earlier one first.
-        ring.give_back(first.ok_or(EINVAL)?);
-        ring.give_back(second.ok_or(EINVAL)?);
-        drain(&mut ring, |sequence, count| {
+        ring.give_back(count, first.ok_or(EINVAL)?);
+        ring.give_back(count, second.ok_or(EINVAL)?);
+        drain(count, &mut ring, |sequence, count| {
             assert_eq!((sequence, count), (last + 1, 0));
             last = sequence;
         });
@@ -532,25 +620,26 @@ mod event_tests {
 
     #[test]
     fn given_back_too_late() -> Result {
-        let mut ring = ring(1)?;
-        let first = take(&mut ring).ok_or(EINVAL)?;
+        let count = &counter(LIMIT);
+        let mut ring = ring(count, 1)?;
+        let first = take(count, &mut ring).ok_or(EINVAL)?;
 
         for _ in 0..LIMIT {
-            ring.tell(0, FAULT);
+            ring.tell(count, 0, FAULT);
         }
-        ring.give_back(first);
-        let lost = take(&mut ring).ok_or(EINVAL)?;
+        ring.give_back(count, first);
+        let lost = take(count, &mut ring).ok_or(EINVAL)?;
         assert!(matches!(lost.what, What::Lost(1)));
         assert_eq!(lost.sequence, 1);
         // What tells the loss is given back too, while more are lost.
-        ring.tell(7, FAULT);
-        ring.give_back(lost);
-        let lost = take(&mut ring).ok_or(EINVAL)?;
+        ring.tell(count, 7, FAULT);
+        ring.give_back(count, lost);
+        let lost = take(count, &mut ring).ok_or(EINVAL)?;
         assert!(matches!(lost.what, What::Lost(2)));
         assert_eq!(lost.sequence, 2);
-        ring.give_back(lost);
-        ring.tell(8, FAULT);
-        let lost = take(&mut ring).ok_or(EINVAL)?;
+        ring.give_back(count, lost);
+        ring.tell(count, 8, FAULT);
+        let lost = take(count, &mut ring).ok_or(EINVAL)?;
         assert!(matches!(lost.what, What::Lost(3)));
         assert_eq!(lost.sequence, 3);
         Ok(())
@@ -558,46 +647,50 @@ mod event_tests {
 
     #[test]
     fn forgotten() -> Result {
-        let mut ring = ring(LIMIT + 3)?;
-        let lost = take(&mut ring).ok_or(EINVAL)?;
-        let first = take(&mut ring).ok_or(EINVAL)?;
+        let count = &counter(LIMIT);
+        let mut ring = ring(count, LIMIT + 3)?;
+        let lost = take(count, &mut ring).ok_or(EINVAL)?;
+        let first = take(count, &mut ring).ok_or(EINVAL)?;
 
-        assert_eq!(ring.want(0), ALL);
-        ring.give_back(lost);
-        ring.give_back(first);
+        assert_eq!(ring.want(count, 0), ALL);
+        ring.give_back(count, lost);
+        ring.give_back(count, first);
         assert!(ring.is_empty());
-        assert!(matches!(ring.take(64), Next::Unwanted));
-        assert!(!ring.tell(0, FAULT));
-        ring.want(ALL);
-        assert!(ring.tell(0, FAULT));
-        let next = take(&mut ring).ok_or(EINVAL)?;
+        assert_eq!(count.used.get(), 0);
+        assert!(matches!(ring.take(count, 64), Next::Unwanted));
+        assert!(!ring.tell(count, 0, FAULT));
+        ring.want(count, ALL);
+        assert!(ring.tell(count, 0, FAULT));
+        let next = take(count, &mut ring).ok_or(EINVAL)?;
         assert_eq!(next.sequence, LIMIT as u64 + 4);
         Ok(())
     }
 
     #[test]
     fn unwanted_is_not_counted() -> Result {
-        let mut ring = ring(1)?;
+        let count = &counter(LIMIT);
+        let mut ring = ring(count, 1)?;
 
-        ring.want(bit(uapi::ACCEL_EVENT_STATE));
-        assert!(!ring.tell(0, FAULT));
-        ring.want(ALL);
-        ring.tell(0, FAULT);
-        let (_, second) = (take(&mut ring), take(&mut ring));
+        ring.want(count, bit(uapi::ACCEL_EVENT_STATE));
+        assert!(!ring.tell(count, 0, FAULT));
+        ring.want(count, ALL);
+        ring.tell(count, 0, FAULT);
+        let (_, second) = (take(count, &mut ring), take(count, &mut ring));
         assert_eq!(second.ok_or(EINVAL)?.sequence, 2);
         Ok(())
     }
 
     #[test]
     fn end() -> Result {
-        let mut ring = ring(1)?;
+        let count = &counter(LIMIT);
+        let mut ring = ring(count, 1)?;
 
         ring.ended = true;
-        assert!(!ring.tell(0, FAULT));
-        assert!(matches!(ring.take(64), Next::Event(_)));
-        assert!(matches!(ring.take(0), Next::End));
-        ring.want(0);
-        assert!(matches!(ring.take(64), Next::End));
+        assert!(!ring.tell(count, 0, FAULT));
+        assert!(matches!(ring.take(count, 64), Next::Event(_)));
+        assert!(matches!(ring.take(count, 0), Next::End));
+        ring.want(count, 0);
+        assert!(matches!(ring.take(count, 64), Next::End));
         Ok(())
     }
 }

@@ -213,6 +213,9 @@ impl File {
             }
         }
         this.signal_all();
+        if let Some(events) = this.events() {
+            events.forget(this.account());
+        }
     }
 
     /// Nothing that the file waits for will come any more: the device is gone, or the file.
@@ -350,14 +353,14 @@ impl File {
         let mut done = 0;
 
         loop {
-            let err = match events.take(to.room()) {
+            let err = match events.take(self.account(), to.room()) {
                 Next::Event(event) => match event.write(to) {
                     Ok(size) => {
                         done += size;
                         continue;
                     }
                     Err(err) => {
-                        events.give_back(event);
+                        events.give_back(self.account(), event);
                         // Somebody may have gone to sleep because there was none.
                         self.wake();
                         err

@@ -118,7 +118,7 @@ impl Watch {
     pub(crate) fn tell(&self, time_ns: i64, what: What) {
         if self
             .events()
-            .is_some_and(|events| events.tell(time_ns, what))
+            .is_some_and(|events| events.tell(&self.account, time_ns, what))
         {
             self.queue.wake_all();
         }

@@ -30,6 +30,7 @@ use crate::{
         errno::EDQUOT,
         uapi, //
     },
+    event,
     file::Node,
     job::Watch, //
 };
@@ -388,6 +389,17 @@ impl FileAccount {
             user_used: user.map_or(0, |user| *of(&user.used, limit)),
             device_used: *of(&books.used, limit),
         }
+    }
+}
+
+// Not by a `Charge`: events lie in what that refers to.
+impl event::Count for FileAccount {
+    fn more(&self) -> bool {
+        self.take(Limit::Events).is_ok()
+    }
+
+    fn less(&self) {
+        self.give(Limit::Events);
     }
 }
 

@@ -151,6 +151,45 @@ TEST_F(events, loss)
 	}
 }
 
+/* Events that were not read, of the file and of all files on the device. */
+static bool counted(int fd, uint32_t file, uint32_t others)
+{
+	struct accel_info_limit limit;
+
+	return !accel_info(fd, ACCEL_INFO_LIMITS, ACCEL_LIMIT_EVENTS, &limit,
+			   sizeof(limit)) &&
+	       limit.file_max == MOST && limit.file_used == file &&
+	       limit.user_used == file + others &&
+	       limit.device_used == file + others;
+}
+
+TEST_F(events, counted)
+{
+	int other = open_node(variant->control, O_NONBLOCK);
+	union event event;
+
+	ASSERT_LE(0, other);
+	EXPECT_TRUE(counted(self->fd, 0, 0));
+	for (int i = 0; i < 3; i++)
+		ASSERT_EQ(0, more(self->fd));
+	ASSERT_EQ(0, more(other));
+	EXPECT_TRUE(counted(self->fd, 3, 1));
+	/* What is given back counts, what is read does not any more. */
+	EXPECT_EQ(-EFAULT, accel_read(self->fd, NULL, 4096));
+	EXPECT_TRUE(counted(self->fd, 3, 1));
+	ASSERT_EQ(STATE_SIZE, next(self->fd, &event));
+	EXPECT_TRUE(counted(self->fd, 2, 1));
+	for (int i = 0; i < MOST + 10; i++)
+		ASSERT_EQ(0, more(self->fd));
+	EXPECT_TRUE(counted(self->fd, MOST, 1));
+	ASSERT_EQ(sizeof(event.lost), next(self->fd, &event));
+	EXPECT_TRUE(counted(self->fd, MOST, 1));
+	close(other);
+	EXPECT_TRUE(counted(self->fd, MOST, 0));
+	ASSERT_EQ(0, accel_events(self->fd, 0, NULL));
+	EXPECT_TRUE(counted(self->fd, 0, 0));
+}
+
 /* Whole events, as many as there is room for. */
 TEST_F(events, room)
 {
