@@ -277,6 +277,9 @@ impl State {
                     },
                     failed.stops,
                 );
+                if is_fault {
+                    pending.job.fault(completion.fault());
+                }
                 push(ended, pending, outcome);
                 if failed.stops {
                     self.end_all(ended, |_| Err(ECANCELED.into()));

@@ -99,6 +99,20 @@ pub(crate) struct Completion {
     pub(crate) kind: u8,
 }
 
+impl Completion {
+    /// What the application is told of a fault.
+    pub(crate) fn fault(&self) -> accel::Fault {
+        accel::Fault {
+            address: self.address,
+            access: match u32::from(self.access) {
+                crate::uapi::ACCEL_NPU_ACCESS_WRITE => accel::Access::Write,
+                _ => accel::Access::Read,
+            },
+            code: self.kind.into(),
+        }
+    }
+}
+
 /// The ring of one queue, with its completions and its tail.
 ///
 /// # Invariants

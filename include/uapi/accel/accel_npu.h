@@ -179,6 +179,23 @@ enum accel_npu_error_kind {
 	ACCEL_NPU_ERROR_RESET = 9,
 };
 
+/**
+ * enum accel_npu_fault - why an access was refused: accel_event_fault.code
+ * @ACCEL_NPU_FAULT_UNMAPPED: nothing is mapped there
+ * @ACCEL_NPU_FAULT_DENIED: it is not mapped for this
+ * @ACCEL_NPU_FAULT_TABLE: the driver's page tables are wrong
+ * @ACCEL_NPU_FAULT_RANGE: an address of more than 48 bits, or a list or tensor
+ *	that wraps round
+ * @ACCEL_NPU_FAULT_ROOT: the context has no page tables
+ */
+enum accel_npu_fault {
+	ACCEL_NPU_FAULT_UNMAPPED = 1,
+	ACCEL_NPU_FAULT_DENIED = 2,
+	ACCEL_NPU_FAULT_TABLE = 3,
+	ACCEL_NPU_FAULT_RANGE = 4,
+	ACCEL_NPU_FAULT_ROOT = 5,
+};
+
 #define ACCEL_NPU_ACCESS_READ 1
 #define ACCEL_NPU_ACCESS_WRITE 2
 

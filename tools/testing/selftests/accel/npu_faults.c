@@ -39,6 +39,91 @@ struct fault {
 	struct accel_npu_command command;
 };
 
+/* The next event of a file that does not block: a fault, or a negative errno. */
+static int next_fault(int fd, struct accel_event_fault *fault)
+{
+	int ret = accel_read(fd, fault, sizeof(*fault));
+
+	return ret < 0 ? ret : fault->header.type;
+}
+
+static int nonblock(int fd)
+{
+	return fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+}
+
+/*
+ * The one whose job it was is told, before the job ends. Another context, which
+ * runs jobs too, is not, nor is a monitor.
+ */
+TEST_F(npu_faults, told)
+{
+	const uint64_t ro = DATA + 8 * MIB;
+	const struct fault faults[] = {
+		{ "read of nothing", NOWHERE, ACCEL_FAULT_READ,
+		  npu_copy(DATA, NOWHERE, 16) },
+		{ "write of what is read only", ro, ACCEL_FAULT_WRITE,
+		  npu_fill(ro, 4, 1) },
+		{ "an end beyond all addresses", 0, ACCEL_FAULT_WRITE,
+		  npu_fill(-4ULL, 16, 1) },
+	};
+	static const uint32_t codes[] = {
+		ACCEL_NPU_FAULT_UNMAPPED,
+		ACCEL_NPU_FAULT_DENIED,
+		ACCEL_NPU_FAULT_RANGE,
+	};
+	struct accel_npu_command wrong = npu_nop();
+	int control = accel_open_control(O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	struct accel_event_state state;
+	struct accel_event_fault told;
+	struct accel_npu_error error;
+	struct npu other;
+	uint64_t point;
+
+	ASSERT_LE(0, control);
+	ASSERT_EQ(0, npu_open(&other));
+	ASSERT_EQ(0, nonblock(other.fd));
+	ASSERT_EQ(0, nonblock(self->npu.fd));
+	ASSERT_EQ(0, npu_map_device(&self->npu, ACCEL_NPU_MAP_READ, PAGE, ro));
+	ASSERT_EQ(0, accel_events(self->npu.fd, 1 << ACCEL_EVENT_FAULT, NULL));
+	ASSERT_EQ(0, accel_events(other.fd, 1 << ACCEL_EVENT_FAULT, NULL));
+	ASSERT_EQ(0, accel_events(control, 1 << ACCEL_EVENT_STATE, NULL));
+	ASSERT_EQ(sizeof(state), accel_read(control, &state, sizeof(state)));
+	for (size_t i = 0; i < ARRAY_SIZE(faults); i++) {
+		const struct fault *fault = &faults[i];
+
+		ASSERT_EQ(0, npu_forget(&self->npu));
+		self->npu.list[0] = npu_nop();
+		self->npu.list[1] = fault->command;
+		ASSERT_EQ(0, npu_submit(&self->npu, 0, 1, NULL));
+		ASSERT_EQ(0, npu_submit(&self->npu, 0, 2, &point));
+		EXPECT_EQ(-EFAULT, npu_wait(&self->npu, point));
+		ASSERT_EQ(ACCEL_EVENT_FAULT, next_fault(self->npu.fd, &told));
+		EXPECT_EQ(i + 1, told.header.sequence);
+		EXPECT_EQ(codes[i], told.code) TH_LOG("%s", fault->name);
+		EXPECT_EQ(fault->access, told.access)
+		TH_LOG("%s", fault->name);
+		if (fault->address) {
+			EXPECT_EQ(fault->address, told.address)
+			TH_LOG("%s", fault->name);
+		}
+		EXPECT_EQ(point, told.point);
+		EXPECT_EQ(self->npu.timeline, told.timeline);
+		EXPECT_EQ(0, npu_run_one(&other, npu_nop()));
+		ASSERT_EQ(0, npu_error(&self->npu, &error));
+	}
+	/* What is wrong with a command is no fault. */
+	ASSERT_EQ(0, npu_forget(&self->npu));
+	wrong.opcode = 0xffff;
+	EXPECT_EQ(-EINVAL, npu_run_one(&self->npu, wrong));
+	ASSERT_EQ(0, npu_forget(&self->npu));
+	EXPECT_EQ(-EAGAIN, next_fault(self->npu.fd, &told));
+	EXPECT_EQ(-EAGAIN, next_fault(other.fd, &told));
+	EXPECT_EQ(-EAGAIN, accel_read(control, &state, sizeof(state)));
+	npu_close(&other);
+	close(control);
+}
+
 /* Where exactly, of what kind, by which command. */
 TEST_F(npu_faults, details)
 {
