@@ -29,6 +29,7 @@
 //! | `accel_limits.rs` | how much one file, user and device may have |
 //! | `accel_mm.rs` | buffers and their mappings |
 //! | `accel_queue.rs` | work for one engine, fair between files |
+//! | `accel_attribute.rs` | attributes that drivers declare |
 //! | `accel_debugfs.rs` | what root sees in debugfs |
 //! | `accel_sysfs.rs` | attributes in sysfs |
 //! | `bindings/` | C interfaces and the boundary to drivers; the only room with `unsafe` |
@@ -50,6 +51,8 @@
 //! 6. an eventfd; a wait queue; the alarm; a device's books; a file's events
 
 // Names in the tree are those that files of this subsystem have in the kernel's.
+#[path = "accel_attribute.rs"]
+mod attribute;
 #[path = "bindings/mod.rs"]
 mod bindings;
 #[path = "accel_debugfs.rs"]
@@ -88,6 +91,17 @@ mod sysfs;
 use kernel::prelude::*;
 
 pub use bindings::{
+    debugfs::Report,
+    declared::{
+        attribute,
+        debug_file,
+        Attribute,
+        AttributeEntry,
+        DebugFile,
+        DebugFileEntry,
+        Value,
+        Words, //
+    },
     dma::{
         dma_rmb,
         dma_wmb,

@@ -17,7 +17,11 @@ use crate::{
             Report, //
         },
         node::Mapped,
-        slot::MonitorKind,
+        slot::{
+            Kind,
+            Monitor,
+            MonitorKind, //
+        },
         uapi, //
     },
     device::Device,
@@ -26,7 +30,9 @@ use crate::{
         Node, //
     },
     limits::Limit,
-    minor, //
+    minor,
+    state::HISTORY,
+    sysfs, //
 };
 use kernel::{
     page::PAGE_SHIFT,
@@ -37,10 +43,10 @@ use kernel::{
 /// A file that every device has.
 struct DebugFile {
     name: &'static CStr,
-    show: fn(&Device, &mut Report) -> Result,
+    show: fn(&Device, &Monitor<'_>, &mut Report) -> Result,
 }
 
-static FILES: [DebugFile; 4] = [
+static FILES: [DebugFile; 6] = [
     DebugFile {
         name: c"clients",
         show: clients,
@@ -57,6 +63,24 @@ static FILES: [DebugFile; 4] = [
         name: c"mappings",
         show: mappings,
     },
+    DebugFile {
+        name: c"history",
+        show: history,
+    },
+    DebugFile {
+        name: c"operations",
+        show: operations,
+    },
+];
+
+/// Names that drivers cannot use.
+pub(crate) const NAMES: [&str; 6] = [
+    "clients",
+    "contexts",
+    "buffers",
+    "mappings",
+    "history",
+    "operations",
 ];
 
 /// Which file a key names; above these bits is the index of the device.
@@ -67,9 +91,18 @@ pub(crate) fn add(device: &Device, index: usize, parent: &Directory) -> Result<D
     let name = CString::try_from_fmt(fmt!("accel{}", device.number()))?;
     let directory = Directory::new(&name, Some(parent));
 
-    for (file, about) in FILES.iter().enumerate() {
-        directory.add(about.name, index << FILE_BITS | file);
+    let monitor = device.slot().monitor(MonitorKind::ATTRIBUTE)?;
+    let mut keys = index << FILE_BITS..;
+
+    for (about, key) in FILES.iter().zip(&mut keys) {
+        directory.add(about.name, key);
     }
+    monitor.debug_files(|name| {
+        if let (Ok(name), Some(key)) = (CString::try_from_fmt(fmt!("{}", name)), keys.next()) {
+            directory.add(&name, key);
+        }
+    });
+    drop(monitor);
     Ok(directory)
 }
 
@@ -77,48 +110,85 @@ pub(crate) fn add(device: &Device, index: usize, parent: &Directory) -> Result<D
 ///
 /// # Errors
 ///
-/// `ENODEV` when the device is gone; `EFBIG` when there is too much; `ENOMEM`.
+/// `ENODEV` when the device is gone; `EFBIG` when there is too much; `ENOMEM`; for a driver's file
+/// `EAGAIN` when the hardware is not to be asked, and the driver's.
 pub(crate) fn open(key: usize) -> Result<Report> {
     let device = minor::get(key >> FILE_BITS).ok_or(ENODEV)?;
-    let about = FILES.get(key & ((1 << FILE_BITS) - 1)).ok_or(ENODEV)?;
+    let file = key & ((1 << FILE_BITS) - 1);
     let mut report = Report::new();
-    let _monitor = device.slot().monitor(MonitorKind::ATTRIBUTE)?;
 
-    (about.show)(&device, &mut report)?;
+    match FILES.get(file) {
+        Some(about) => {
+            let monitor = device.slot().monitor(MonitorKind::ATTRIBUTE)?;
+
+            (about.show)(&device, &monitor, &mut report)?;
+        }
+        None => {
+            let Some(guard) = device.slot().enter(Kind::DRIVER_SHOW) else {
+                return Err(match device.slot().is_closing() {
+                    true => ENODEV,
+                    false => EAGAIN,
+                });
+            };
+
+            guard.debug_file(&device, file - FILES.len(), &mut report)?;
+        }
+    }
     Ok(report)
 }
 
 /// One line for each open file.
-fn clients(device: &Device, to: &mut Report) -> Result {
-    to.add(fmt!("client\tnode\tbuffers\tbytes\ttimelines\n"))?;
+fn clients(device: &Device, _: &Monitor<'_>, to: &mut Report) -> Result {
+    to.add(fmt!(
+        "client\tnode\tbuffers\tbytes\ttimelines\tpid\tuid\tname\n"
+    ))?;
     device.try_for_each_file(|file| {
         let node = match file.node() {
             Node::Compute => "compute",
             Node::Control => "control",
         };
 
+        let opener = file.opener();
+
         to.add(fmt!(
-            "{}\t{}\t{}\t{}\t{}\n",
+            "{}\t{}\t{}\t{}\t{}\t{}\t{}\t",
             file.client(),
             node,
             file.account().used(Limit::Buffers),
             file.buffer_bytes(),
-            file.account().used(Limit::Timelines)
-        ))
+            file.account().used(Limit::Timelines),
+            opener.pid(),
+            opener.uid()
+        ))?;
+        // A process calls itself what it likes.
+        for byte in opener.name().iter().take_while(|&&byte| byte != 0) {
+            match byte.is_ascii_graphic() {
+                true => to.add(fmt!("{}", char::from(*byte)))?,
+                false => to.add(fmt!("?"))?,
+            }
+        }
+        to.add(fmt!("\n"))
     })
 }
 
 /// One line for each compute file.
-fn contexts(device: &Device, to: &mut Report) -> Result {
+fn contexts(device: &Device, _: &Monitor<'_>, to: &mut Report) -> Result {
     to.add(fmt!("client\tstate\n"))?;
     device.try_for_each_file(|file| match file.node() {
-        Node::Compute => to.add(fmt!("{}\topen\n", file.client())),
+        Node::Compute => {
+            let state = match file.context().is_lost() {
+                true => "lost",
+                false => "open",
+            };
+
+            to.add(fmt!("{}\t{}\n", file.client(), state))
+        }
         Node::Control => Ok(()),
     })
 }
 
 /// One line for each buffer that has a handle.
-fn buffers(device: &Device, to: &mut Report) -> Result {
+fn buffers(device: &Device, _: &Monitor<'_>, to: &mut Report) -> Result {
     let mapped = Maps::of(device)?;
 
     to.add(fmt!("client\thandle\tbytes\toffset\tmappings\n"))?;
@@ -139,7 +209,7 @@ fn buffers(device: &Device, to: &mut Report) -> Result {
 }
 
 /// One line for each area of memory in which something is mapped.
-fn mappings(device: &Device, to: &mut Report) -> Result {
+fn mappings(device: &Device, _: &Monitor<'_>, to: &mut Report) -> Result {
     let mapped = Maps::of(device)?;
 
     to.add(fmt!("client\tpid\taddress\tbytes\toffset\twhat\n"))?;
@@ -161,6 +231,40 @@ fn mappings(device: &Device, to: &mut Report) -> Result {
         ))?;
     }
     Ok(())
+}
+
+/// One line for each of the last changes of the state, the oldest first.
+fn history(device: &Device, _: &Monitor<'_>, to: &mut Report) -> Result {
+    let last = device.machine().changes();
+
+    to.add(fmt!("number\ttime_ns\tfrom\tto\tcause\n"))?;
+    for number in last.saturating_sub(HISTORY as u64) + 1..=last {
+        let change = device.machine().change_of(number);
+        let Some(change) = change else {
+            continue;
+        };
+        let [from, what, cause] = sysfs::words(&change);
+
+        to.add(fmt!(
+            "{}\t{}\t{}\t{}\t{}\n",
+            number,
+            change.at_ns,
+            from,
+            what,
+            cause
+        ))?;
+    }
+    Ok(())
+}
+
+/// One line for each kind of operation that enters the gate.
+fn operations(_: &Device, monitor: &Monitor<'_>, to: &mut Report) -> Result {
+    to.add(fmt!("operation\tcount\tinside\n"))?;
+    monitor.operations(|name, count, inside| {
+        let name = name.to_str().map_err(|_| EINVAL)?;
+
+        to.add(fmt!("{}\t{}\t{}\n", name, count, inside))
+    })
 }
 
 /// What is mapped of a device, in the order of clients and offsets.

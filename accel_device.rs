@@ -30,6 +30,7 @@
 //! taken until the last file is closed.
 
 use crate::{
+    attribute::Declared,
     bindings::{
         dma_map::DmaMappings,
         node::Inode,
@@ -178,6 +179,7 @@ pub(crate) struct Carries {
     pub(crate) ioctls: KVec<Layout>,
     /// Whether it can reset its devices.
     pub(crate) reset: bool,
+    pub(crate) declared: Pin<KBox<Declared>>,
 }
 
 /// A device, from registration until nothing refers to it any more.
@@ -201,6 +203,7 @@ pub(crate) struct Device {
     ioctls: KVec<Layout>,
     /// Files opened so far, of each node.
     opened: [Atomic<u64>; 2],
+    declared: Pin<KBox<Declared>>,
     clients: Atomic<u64>,
     inode: Inode,
     #[pin]
@@ -264,6 +267,7 @@ impl Device {
                 host: Arc::new(HostUsage::new(), GFP_KERNEL)?,
                 ioctls: carries.ioctls,
                 opened: [Atomic::new(0), Atomic::new(0)],
+                declared: carries.declared,
                 clients: Atomic::new(0),
                 inode: Inode::new()?,
                 slot <- slot,
@@ -483,6 +487,18 @@ impl Device {
     /// Where those wait who cannot go on in the present state.
     pub(crate) fn changed(&self) -> &WaitQueue {
         &self.changed
+    }
+
+    /// The attributes that the driver has declared.
+    pub(crate) fn declared(&self) -> &Declared {
+        &self.declared
+    }
+
+    /// Has programs that listen for uevents told of a change.
+    pub(crate) fn tell_uevent(&self, variables: &[&CStr]) {
+        if let Some(nodes) = &*self.nodes.lock() {
+            nodes.changed(variables);
+        }
     }
 
     /// Whether the driver can reset it.

@@ -32,6 +32,7 @@ use crate::{
         State,
         StateMachine, //
     },
+    sysfs, //
 };
 use kernel::{
     prelude::*,
@@ -219,14 +220,7 @@ impl Device {
     /// Tells of what has changed since this was called last. To be called by who has the lifecycle.
     pub(crate) fn tell_changes(&self) {
         while let Some(change) = self.tell_next() {
-            dev_dbg!(
-                self.parent(),
-                "accel{}: {:?}, was {:?}: {:?}\n",
-                self.number(),
-                change.to,
-                change.from,
-                change.cause
-            );
+            sysfs::tell_uevent(self, &change);
         }
     }
 }

@@ -135,9 +135,16 @@ impl Drop for Number {
 
 /// The two nodes of a device and its directory in debugfs; gone when this is dropped.
 pub(crate) struct Nodes {
-    _compute: ClassDevice,
+    compute: ClassDevice,
     _control: ClassDevice,
     _debugfs: Directory,
+}
+
+impl Nodes {
+    /// Has programs that listen for uevents told of a change of the device.
+    pub(crate) fn changed(&self, variables: &[&CStr]) {
+        self.compute.changed(variables);
+    }
 }
 
 /// What `on_parent` knows `parent` by.
@@ -182,7 +189,7 @@ pub(crate) fn publish(device: &Arc<Device>) -> Result<Nodes> {
     };
 
     Ok(Nodes {
-        _compute: add(Node::Compute, "accel")?,
+        compute: add(Node::Compute, "accel")?,
         _control: add(Node::Control, "accel_control")?,
         _debugfs: debugfs::add(device, index, &debugfs)?,
     })

@@ -268,6 +268,11 @@ impl StateMachine {
         }
     }
 
+    /// How many changes there were.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes
+    }
+
     /// The `number`-th change, from 1; nothing when it is forgotten, or is still to come.
     pub(crate) fn change_of(&self, number: u64) -> Option<Change> {
         let first = self.changes.saturating_sub(HISTORY as u64) + 1;

@@ -15,11 +15,19 @@
 use crate::{
     bindings::{
         attributes::Group,
-        errno::ENODATA,
+        errno::{
+            ENODATA,
+            EOPNOTSUPP, //
+        },
         slot::MonitorKind, //
     },
     device::Device,
-    file::Node, //
+    file::Node,
+    state::{
+        Cause,
+        Change,
+        RESET_CAUSES, //
+    }, //
 };
 use core::fmt::Write;
 use kernel::{
@@ -34,6 +42,8 @@ use kernel::{
 
 /// Everybody may read.
 const READ: u16 = 0o444;
+/// Root may write.
+const WRITE: u16 = 0o200;
 
 /// What `enum accel_state` is called.
 const STATES: [&str; 6] = [
@@ -43,6 +53,10 @@ const STATES: [&str; 6] = [
     "malfunction",
     "suspended",
     "unplugged",
+];
+/// What `enum accel_cause` is called.
+const CAUSES: [&str; 10] = [
+    "none", "user", "driver", "deadline", "watchdog", "bus", "resume", "system", "idle", "unplug",
 ];
 /// What `enum accel_class` is called.
 const CLASSES: [&str; 6] = ["other", "npu", "dsp", "fpga", "crypto", "virtual"];
@@ -54,6 +68,7 @@ pub(crate) struct Attribute {
     name: &'static str,
     mode: u16,
     show: fn(&Device, &mut Formatter<'_>) -> Result,
+    store: fn(&Device, &[u8]) -> Result,
     exists: fn(&Device) -> bool,
 }
 
@@ -63,6 +78,17 @@ impl Attribute {
             name,
             mode: READ,
             show,
+            store: |_, _| Err(EIO),
+            exists: |_| true,
+        }
+    }
+
+    const fn write(name: &'static str, store: fn(&Device, &[u8]) -> Result) -> Self {
+        Self {
+            name,
+            mode: WRITE,
+            show: |_, _| Err(EIO),
+            store,
             exists: |_| true,
         }
     }
@@ -75,6 +101,8 @@ impl Attribute {
 /// What a file in sysfs stands for.
 pub(crate) enum What {
     Common(&'static Attribute),
+    /// The one of the driver's table that has this index.
+    Declared(usize),
 }
 
 /// Who the device is. Constant.
@@ -112,9 +140,44 @@ static IDENTITY: [Attribute; 9] = [
 ];
 
 /// How it is.
-static STATE: [Attribute; 1] = [Attribute::read("state", |device, to| {
-    word(to, &STATES, device.state() as u32)
-})];
+static STATE: [Attribute; 3] = [
+    Attribute::read("state", |device, to| {
+        word(to, &STATES, device.state() as u32)
+    }),
+    Attribute::read("state_cause", |device, to| {
+        word(to, &CAUSES, device.status().0.cause as u32)
+    }),
+    Attribute::write("reset", |device, text| {
+        if text.strip_suffix(b"\n").unwrap_or(text) != b"1" {
+            return Err(EINVAL);
+        }
+        if !device.can_reset() {
+            return Err(EOPNOTSUPP.into());
+        }
+        device.request_reset(Cause::User);
+        Ok(())
+    }),
+];
+
+/// The directory `resets`.
+static RESETS: [Attribute; 8] = [
+    Attribute::read("total", |device, to| put(to, fmt!("{}", device.status().1))),
+    Attribute::read("failed", |device, to| {
+        let failed = RESET_CAUSES.map(|cause| device.resets(cause).failed);
+
+        put(to, fmt!("{}", failed.iter().sum::<u64>()))
+    }),
+    Attribute::read("user", |device, to| resets(to, device, Cause::User)),
+    Attribute::read("driver", |device, to| resets(to, device, Cause::Driver)),
+    Attribute::read("deadline", |device, to| resets(to, device, Cause::Deadline)),
+    Attribute::read("watchdog", |device, to| resets(to, device, Cause::Watchdog)),
+    Attribute::read("bus", |device, to| resets(to, device, Cause::Bus)),
+    Attribute::read("resume", |device, to| resets(to, device, Cause::Resume)),
+];
+
+fn resets(to: &mut Formatter<'_>, device: &Device, cause: Cause) -> Result {
+    put(to, fmt!("{}", device.resets(cause).count))
+}
 
 /// The directory `opens`.
 static OPENS: [Attribute; 4] = [
@@ -147,7 +210,7 @@ static MEMORY: [Attribute; 2] = [
 #[derive(Clone)]
 pub(crate) struct Common {
     identity: Arc<Group>,
-    rest: [Arc<Group>; 3],
+    rest: [Arc<Group>; 4],
 }
 
 impl Common {
@@ -156,6 +219,7 @@ impl Common {
             identity: group(None, &IDENTITY)?,
             rest: [
                 group(None, &STATE)?,
+                group(Some(c"resets"), &RESETS)?,
                 group(Some(c"opens"), &OPENS)?,
                 group(Some(c"memory"), &MEMORY)?,
             ],
@@ -163,7 +227,7 @@ impl Common {
     }
 
     /// Those of `node` of `device`.
-    pub(crate) fn of(&self, _device: &Device, node: Node) -> Result<KVec<Arc<Group>>> {
+    pub(crate) fn of(&self, device: &Device, node: Node) -> Result<KVec<Arc<Group>>> {
         let mut groups = KVec::new();
 
         groups.push(self.identity.clone(), GFP_KERNEL)?;
@@ -171,6 +235,7 @@ impl Common {
             for group in &self.rest {
                 groups.push(group.clone(), GFP_KERNEL)?;
             }
+            groups.push(declared(device)?, GFP_KERNEL)?;
         }
         Ok(groups)
     }
@@ -186,10 +251,32 @@ fn group(name: Option<&'static CStr>, attributes: &'static [Attribute]) -> Resul
     Ok(Arc::new(Group::new(name, files)?, GFP_KERNEL)?)
 }
 
+/// The directory `attributes`: those that the driver of `device` has declared. Without any there is
+/// no directory.
+fn declared(device: &Device) -> Result<Arc<Group>> {
+    let files = device
+        .declared()
+        .files()
+        .enumerate()
+        .map(|(index, (name, mode))| {
+            (
+                name.try_into().map_err(Error::from),
+                mode,
+                What::Declared(index),
+            )
+        });
+
+    Ok(Arc::new(
+        Group::new(Some(c"attributes"), files)?,
+        GFP_KERNEL,
+    )?)
+}
+
 /// Whether `device` has `what`.
 pub(crate) fn exists(device: &Device, what: &What) -> bool {
     match what {
         What::Common(attribute) => (attribute.exists)(device),
+        What::Declared(_) => true,
     }
 }
 
@@ -199,17 +286,53 @@ pub(crate) fn exists(device: &Device, what: &What) -> bool {
 ///
 /// `ENODEV` when the device is going; those of the attribute.
 pub(crate) fn show(device: &Device, what: &What, to: &mut Formatter<'_>) -> Result {
-    let _monitor = device.slot().monitor(MonitorKind::ATTRIBUTE)?;
-
     match what {
-        What::Common(attribute) => (attribute.show)(device, to)?,
+        What::Common(attribute) => {
+            let _monitor = device.slot().monitor(MonitorKind::ATTRIBUTE)?;
+
+            (attribute.show)(device, to)?;
+        }
+        What::Declared(index) => device.show_declared(*index, to)?,
     }
     put(to, fmt!("\n"))
 }
 
-/// Takes a value, which ends with the text or a newline.
-pub(crate) fn store(_device: &Device, _what: &What, _text: &[u8]) -> Result {
-    Err(EINVAL)
+/// Takes a value, which ends with the text or a newline. Whatever follows from it, others do.
+///
+/// # Errors
+///
+/// `ENODEV` when the device is going; those of the attribute.
+pub(crate) fn store(device: &Device, what: &What, text: &[u8]) -> Result {
+    let _monitor = device.slot().monitor(MonitorKind::ATTRIBUTE)?;
+
+    match what {
+        What::Common(attribute) => (attribute.store)(device, text),
+        What::Declared(index) => device.store_declared(*index, text),
+    }
+}
+
+/// Sends the uevent of `change`.
+pub(crate) fn tell_uevent(device: &Device, change: &Change) {
+    let [previous, state, cause] = words(change);
+    let variable = |name: &str, word: &str| CString::try_from_fmt(fmt!("{name}={word}"));
+
+    if let (Ok(state), Ok(previous), Ok(cause)) = (
+        variable("ACCEL_STATE", state),
+        variable("ACCEL_PREVIOUS", previous),
+        variable("ACCEL_CAUSE", cause),
+    ) {
+        device.tell_uevent(&[&state, &previous, &cause]);
+    }
+}
+
+/// What `change` is called: what was, what is, and why.
+pub(crate) fn words(change: &Change) -> [&'static str; 3] {
+    [
+        (&STATES[..], change.from as u32),
+        (&STATES[..], change.to as u32),
+        (&CAUSES[..], change.cause as u32),
+    ]
+    .map(|(words, number)| words.get(number as usize).copied().unwrap_or(""))
 }
 
 fn put(to: &mut Formatter<'_>, arguments: core::fmt::Arguments<'_>) -> Result {

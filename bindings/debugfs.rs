@@ -30,7 +30,7 @@ use kernel::{
 const REPORT_MAX: usize = 16 << 20;
 
 /// Text that is made for whoever reads a file.
-pub(crate) struct Report {
+pub struct Report {
     bytes: KVVec<u8>,
 }
 
@@ -46,7 +46,7 @@ impl Report {
     /// # Errors
     ///
     /// `EFBIG` when there is more than 16 MiB; `ENOMEM`.
-    pub(crate) fn add(&mut self, text: fmt::Arguments<'_>) -> Result {
+    pub fn add(&mut self, text: fmt::Arguments<'_>) -> Result {
         // Why it failed is in how much there is.
         fmt::write(self, text).map_err(|_| match self.bytes.len() < REPORT_MAX {
             true => ENOMEM,

@@ -228,6 +228,19 @@ static unsigned long accel_gate_sum(const unsigned long __percpu *counts,
 }
 
 /**
+ * accel_gate_entered() - count operations of a kind that have begun
+ * @gate: the gate
+ * @kind: kind of operation
+ *
+ * Return: how many there have been.
+ */
+unsigned long accel_gate_entered(const struct accel_gate *gate,
+				 unsigned int kind)
+{
+	return accel_gate_sum(gate->entered, kind);
+}
+
+/**
  * accel_gate_inside() - count operations of a kind that are inside
  * @gate: a gate that lets none of that kind in
  * @kind: kind of operation

@@ -73,6 +73,8 @@ void accel_gate_settle(struct accel_gate *gate);
 void accel_gate_close(struct accel_gate *gate);
 bool accel_gate_drain(struct accel_gate *gate, bool monitors,
 		      unsigned long timeout_ms);
+unsigned long accel_gate_entered(const struct accel_gate *gate,
+				 unsigned int kind);
 unsigned long accel_gate_inside(const struct accel_gate *gate,
 				unsigned int kind);
 

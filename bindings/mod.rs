@@ -16,6 +16,7 @@
 //! | `work.rs` | work that a device has done later |
 //! | `alarm.rs` | a call of the driver at a time |
 //! | `debugfs.rs` | files in debugfs |
+//! | `declared.rs` | what drivers declare for sysfs and debugfs |
 //! | `dma.rs` | memory for DMA |
 //! | `dma_map.rs` | buffers that a device reaches by DMA |
 //! | `errno.rs` | error numbers that the kernel's crate lacks |
@@ -31,6 +32,7 @@
 pub(crate) mod alarm;
 pub(crate) mod attributes;
 pub(crate) mod debugfs;
+pub(crate) mod declared;
 pub(crate) mod dma;
 pub(crate) mod dma_map;
 pub mod errno;

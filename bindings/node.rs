@@ -370,6 +370,30 @@ unsafe impl Send for ClassDevice {}
 // SAFETY: As above.
 unsafe impl Sync for ClassDevice {}
 
+/// Most variables of a uevent that tells of a change.
+const VARIABLES_MAX: usize = 3;
+
+impl ClassDevice {
+    /// Sends a uevent that says that the device has changed, with up to three variables, as
+    /// `NAME=value`.
+    pub(crate) fn changed(&self, variables: &[&CStr]) {
+        let mut list = [core::ptr::null_mut(); VARIABLES_MAX + 1];
+
+        for (to, variable) in list.iter_mut().take(VARIABLES_MAX).zip(variables) {
+            *to = variable.as_char_ptr().cast_mut();
+        }
+        // SAFETY: By the type invariant the device is valid; the list ends with NULL, and what it
+        // points to is only read. It fails where there is no memory, and nobody can help it.
+        unsafe {
+            bindings::kobject_uevent_env(
+                &raw mut (*self.dev.as_ptr()).kobj,
+                bindings::kobject_action_KOBJ_CHANGE,
+                list.as_mut_ptr(),
+            )
+        };
+    }
+}
+
 impl Drop for ClassDevice {
     fn drop(&mut self) {
         // Waits for those who read or write an attribute.

@@ -16,6 +16,14 @@
 //! get cannot leave them.
 
 use super::{
+    declared::{
+        check_attributes,
+        check_debug_files,
+        AttributeEntry,
+        DebugFileEntry,
+        RawAttribute,
+        RawDebugFile, //
+    },
     dma_map::DmaMapping,
     errno::{
         check,
@@ -103,6 +111,12 @@ pub trait Driver: Sized + 'static {
 
     /// The driver's ioctls, in the order of their numbers, from `ACCEL_NR_DRIVER`.
     const IOCTLS: &'static [IoctlEntry<Self>];
+
+    /// Attributes that the devices have beside those of the core.
+    const ATTRIBUTES: &'static [AttributeEntry<Self>] = &[];
+
+    /// Files that root may read in debugfs, beside those of the core.
+    const DEBUG_FILES: &'static [DebugFileEntry<Self>] = &[];
 
     /// Makes sure that the device does nothing that an earlier driver, or firmware, had it do. It
     /// may be accessed, but accesses no memory itself: it becomes a bus master after this, unless
@@ -440,7 +454,7 @@ impl<D: Driver> Lent<'_, '_, D> {
     ///
     /// For the returned value's life, `raw` must come from the core, in a call through the table of
     /// `D` for as long as which the data is not dropped and the parent is bound.
-    unsafe fn from_raw(raw: &RawCall) -> Self {
+    pub(super) unsafe fn from_raw(raw: &RawCall) -> Self {
         // SAFETY: The parent is bound for as long as the data lives.
         let parent = unsafe { device::Device::<Bound>::from_raw(raw.parent) };
 
@@ -491,6 +505,10 @@ pub(crate) struct RawOps {
         Option<unsafe extern "C" fn(call: *const RawCall, cause: Cause, lost: *mut bool) -> c_int>,
     check: Option<unsafe extern "C" fn(call: *const RawCall) -> c_int>,
     quiesce: Option<unsafe extern "C" fn(parent: *mut bindings::device) -> c_int>,
+    attributes: *const RawAttribute,
+    attributes_len: u32,
+    debug_files_len: u32,
+    debug_files: *const RawDebugFile,
 }
 
 // SAFETY: The table is constant.
@@ -554,6 +572,11 @@ impl<D: Driver> Table<D> {
         } else {
             None
         },
+        // The entries are transparent.
+        attributes: D::ATTRIBUTES.as_ptr().cast(),
+        attributes_len: check_attributes(D::ATTRIBUTES),
+        debug_files_len: check_debug_files(D::DEBUG_FILES),
+        debug_files: D::DEBUG_FILES.as_ptr().cast(),
     };
 
     /// # Safety
@@ -730,6 +753,18 @@ impl Ops {
         Some(unsafe { &*self.0.ioctls.add(index) })
     }
 
+    /// The driver's attributes.
+    pub(super) fn attributes(self) -> &'static [RawAttribute] {
+        // SAFETY: There are as many, constants in the driver's module.
+        unsafe { core::slice::from_raw_parts(self.0.attributes, self.0.attributes_len as usize) }
+    }
+
+    /// The driver's files in debugfs.
+    pub(crate) fn debug_files(self) -> &'static [RawDebugFile] {
+        // SAFETY: As above.
+        unsafe { core::slice::from_raw_parts(self.0.debug_files, self.0.debug_files_len as usize) }
+    }
+
     /// Whether the driver can reset its devices.
     pub(super) fn has_reset(self) -> bool {
         self.0.reset.is_some()
@@ -792,7 +827,7 @@ impl Erased {
     }
 
     #[inline]
-    fn call(&self, device: &Device) -> RawCall {
+    pub(super) fn call(&self, device: &Device) -> RawCall {
         RawCall {
             data: self.data.as_ptr(),
             parent: self.parent,

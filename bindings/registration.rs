@@ -15,6 +15,7 @@ use super::{
     slot::Slot, //
 };
 use crate::{
+    attribute::Declared,
     device::{
         Carries,
         Description,
@@ -85,6 +86,7 @@ impl Registration {
             Carries {
                 ioctls,
                 reset: ops.has_reset(),
+                declared: KBox::pin_init(Declared::new(ops.attributes()), GFP_KERNEL)?,
             },
             hardware,
             Slot::new(ops),

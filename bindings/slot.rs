@@ -19,6 +19,7 @@
 
 use super::{
     alarm::Alarm,
+    debugfs::Report,
     errno::ESTALE,
     ioctl::ArrayBuffer,
     ops::{
@@ -30,6 +31,7 @@ use super::{
     work::DeviceWork, //
 };
 use crate::{
+    attribute,
     device::Device,
     file::File,
     mm::Region,
@@ -71,6 +73,7 @@ impl MonitorKind {
     pub(crate) const MMAP: Self = Self(3);
     pub(crate) const FAULT: Self = Self(4);
     pub(crate) const POLL: Self = Self(5);
+    /// An attribute, or a file in debugfs.
     pub(crate) const ATTRIBUTE: Self = Self(6);
     const COUNT: u32 = 7;
 }
@@ -83,13 +86,15 @@ impl Kind {
     // Those that are left out when they do not get in.
     pub(crate) const DRIVER_POLL: Self = Self(MonitorKind::COUNT);
     pub(crate) const DRIVER_FDINFO: Self = Self(MonitorKind::COUNT + 1);
+    /// An attribute, or a file in debugfs.
+    pub(crate) const DRIVER_SHOW: Self = Self(MonitorKind::COUNT + 2);
     // Those that need the device.
-    pub(crate) const OPEN: Self = Self(MonitorKind::COUNT + 2);
-    pub(crate) const RELEASE: Self = Self(MonitorKind::COUNT + 3);
-    pub(crate) const DRIVER_MMAP: Self = Self(MonitorKind::COUNT + 4);
-    pub(crate) const REGISTERS: Self = Self(MonitorKind::COUNT + 5);
+    pub(crate) const OPEN: Self = Self(MonitorKind::COUNT + 3);
+    pub(crate) const RELEASE: Self = Self(MonitorKind::COUNT + 4);
+    pub(crate) const DRIVER_MMAP: Self = Self(MonitorKind::COUNT + 5);
+    pub(crate) const REGISTERS: Self = Self(MonitorKind::COUNT + 6);
     /// The driver's ioctls follow, each a kind of its own.
-    const DRIVER: u32 = MonitorKind::COUNT + 6;
+    const DRIVER: u32 = MonitorKind::COUNT + 7;
 
     /// The driver's ioctl at `index` of its table.
     #[inline]
@@ -109,6 +114,7 @@ const NAMES: [&CStr; Kind::DRIVER as usize] = [
     c"attribute",
     c"the driver's poll",
     c"the driver's fdinfo",
+    c"the driver's attribute",
     c"open",
     c"release",
     c"mmap of the driver's",
@@ -139,6 +145,8 @@ pub(crate) struct Slot {
     reset: DeviceWork,
     #[pin]
     check: DeviceWork,
+    #[pin]
+    stores: DeviceWork,
 }
 
 // SAFETY: What it holds is `Send`.
@@ -167,6 +175,7 @@ impl Slot {
             alarm <- Alarm::new(),
             reset <- DeviceWork::new(reset::run),
             check <- DeviceWork::new(reset::check),
+            stores <- DeviceWork::new(attribute::store_written),
         }? Error)
     }
 
@@ -184,6 +193,7 @@ impl Slot {
             self.alarm.start(device);
             self.reset.start(device);
             self.check.start(device);
+            self.stores.start(device);
         }
     }
 
@@ -199,6 +209,12 @@ impl Slot {
     /// The work that looks whether the device is well, [`reset::check`].
     pub(crate) fn check_work(&self) -> &DeviceWork {
         &self.check
+    }
+
+    /// The work that gives the driver what was written to its attributes,
+    /// [`attribute::store_written`].
+    pub(crate) fn store_work(&self) -> &DeviceWork {
+        &self.stores
     }
 
     /// Has the driver called at `at_ns`, if it is not to be called before.
@@ -363,6 +379,16 @@ impl Guard<'_> {
         file.context().close(self.driver, file.device());
     }
 
+    /// The value of the driver's attribute at `index`.
+    pub(crate) fn show_attribute(&self, device: &Device, index: usize) -> Result<u64> {
+        self.driver.show_attribute(device, index)
+    }
+
+    /// Makes the text of the driver's file at `index`.
+    pub(crate) fn debug_file(&self, device: &Device, index: usize, report: &mut Report) -> Result {
+        self.driver.debug_file(device, index, report)
+    }
+
     /// Calls the driver's ioctl at `index`, on a structure and arrays that fit it.
     ///
     /// # Errors
@@ -432,6 +458,56 @@ impl Drop for Guard<'_> {
 pub(crate) struct Monitor<'a> {
     slot: &'a Slot,
     kind: MonitorKind,
+}
+
+impl Monitor<'_> {
+    /// Calls `found` with the name of each kind of operation, how often it has begun, and how many
+    /// are in progress, unless it fails.
+    pub(crate) fn operations(
+        &self,
+        mut found: impl FnMut(&CStr, usize, usize) -> Result,
+    ) -> Result {
+        // SAFETY: We are inside, so by the type invariant of the slot nobody changes `driver`.
+        let ops = unsafe { (*self.slot.driver.get()).as_ref().ok_or(ENODEV)?.ops() };
+
+        for kind in 0..Kind::driver(ops.ioctls_len()).0 {
+            let gate = self.slot.gate.get();
+            // SAFETY: The gate is initialised; `kind` is less than its kinds.
+            let (inside, entered) = unsafe {
+                (
+                    raw::accel_gate_inside(gate, kind),
+                    raw::accel_gate_entered(gate, kind),
+                )
+            };
+
+            found(name(ops, kind).unwrap_or(c""), entered, inside)?;
+        }
+        Ok(())
+    }
+
+    /// Calls `found` with the names of the driver's files in debugfs.
+    pub(crate) fn debug_files(&self, found: impl FnMut(&'static str)) {
+        // SAFETY: As above.
+        if let Some(driver) = unsafe { (*self.slot.driver.get()).as_ref() } {
+            driver
+                .ops()
+                .debug_files()
+                .iter()
+                .map(|file| file.name)
+                .for_each(found);
+        }
+    }
+}
+
+/// The name of a kind of operation.
+fn name(ops: Ops, kind: u32) -> Option<&'static CStr> {
+    let index = (kind as usize).wrapping_sub(Kind::DRIVER as usize);
+
+    NAMES.get(kind as usize).copied().or_else(|| {
+        // SAFETY: A driver's names are constants that end with NUL.
+        ops.ioctl(index)
+            .map(|ioctl| unsafe { CStr::from_char_ptr(ioctl.name) })
+    })
 }
 
 impl Drop for Monitor<'_> {
@@ -595,6 +671,15 @@ impl Lifecycle<'_> {
         self.driver.check(device)
     }
 
+    /// Gives the driver a value for its attribute at `index`.
+    ///
+    /// # Errors
+    ///
+    /// The driver's.
+    pub(crate) fn store_attribute(&self, device: &Device, index: usize, value: u64) -> Result {
+        self.driver.store_attribute(device, index, value)
+    }
+
     /// Has calls find that the context of `file` is lost. Returns whether it has one. Nobody is
     /// inside but monitors.
     pub(crate) fn lose(&self, file: &File) -> bool {
@@ -610,24 +695,16 @@ impl Lifecycle<'_> {
 /// Calls `found` with the name and number of each kind of operation from `first` on that is inside.
 /// None of them is let in.
 fn inside(slot: &Slot, driver: Option<&Erased>, first: u32, mut found: impl FnMut(&CStr, usize)) {
-    let ioctls = driver.map_or(0, |driver| driver.ops().ioctls_len());
+    let Some(ops) = driver.map(Erased::ops) else {
+        return;
+    };
 
-    for kind in first..Kind::driver(ioctls).0 {
+    for kind in first..Kind::driver(ops.ioctls_len()).0 {
         // SAFETY: The gate is initialised; `kind` is less than its kinds.
         let count = unsafe { raw::accel_gate_inside(slot.gate.get(), kind) };
-        let index = (kind as usize).wrapping_sub(Kind::DRIVER as usize);
 
-        if count == 0 {
-            continue;
-        }
-        match (
-            NAMES.get(kind as usize),
-            driver.and_then(|driver| driver.ops().ioctl(index)),
-        ) {
-            (Some(name), _) => found(name, count),
-            // SAFETY: A driver's names are constants that end with NUL.
-            (None, Some(ioctl)) => found(unsafe { CStr::from_char_ptr(ioctl.name) }, count),
-            (None, None) => (),
+        if count != 0 {
+            found(name(ops, kind).unwrap_or(c""), count);
         }
     }
 }
@@ -686,6 +763,7 @@ impl Drained<'_> {
     ///
     /// In that order, so that an alarm that looks after work finds what interrupts have said of it.
     pub(crate) fn stop_callbacks(&self) {
+        self.slot.stores.stop();
         self.slot.check.stop();
         self.slot.reset.stop();
         self.slot.alarm.stop();

@@ -36,6 +36,8 @@ use kernel::{
     }, //
 };
 
+mod attributes;
+
 accel::uapi_types!("accel_mock");
 
 struct Mock;
@@ -105,6 +107,7 @@ struct Plan {
 #[pin_data]
 struct Clock {
     contexts: Atomic<u64>,
+    knobs: attributes::Knobs,
     #[pin]
     plan: Mutex<Plan>,
 }
@@ -394,10 +397,26 @@ impl accel::Driver for Mock {
         accel::ioctl::<Self, Reset>(),
         accel::ioctl::<Self, TellFault>(),
     ];
+    const ATTRIBUTES: &'static [accel::AttributeEntry<Self>] = &[
+        accel::attribute::<Self, attributes::Temperature>(),
+        accel::attribute::<Self, attributes::PowerLimit>(),
+        accel::attribute::<Self, attributes::Turbo>(),
+        accel::attribute::<Self, attributes::Governor>(),
+        accel::attribute::<Self, attributes::Serial>(),
+        accel::attribute::<Self, attributes::Poke>(),
+        accel::attribute::<Self, attributes::Poked>(),
+        accel::attribute::<Self, attributes::Stall>(),
+        accel::attribute::<Self, attributes::Broken>(),
+        accel::attribute::<Self, attributes::Shows>(),
+        accel::attribute::<Self, attributes::Stores>(),
+    ];
+    const DEBUG_FILES: &'static [accel::DebugFileEntry<Self>] =
+        &[accel::debug_file::<Self, attributes::Jobs>()];
 
     fn new<'bound>(_: &'bound Device<Bound>, (): ()) -> impl PinInit<Clock, Error> + 'bound {
         try_pin_init!(Clock {
             contexts: Atomic::new(0),
+            knobs: attributes::Knobs::new(),
             plan <- new_mutex!(Plan {
                 later: KVec::new(),
                 ask: Ask::Nothing,

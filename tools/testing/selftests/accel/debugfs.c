@@ -16,10 +16,7 @@
 #define READERS 4
 
 static const char *const files[] = {
-	"clients",
-	"contexts",
-	"buffers",
-	"mappings",
+	"clients", "contexts", "buffers", "mappings", "history", "operations",
 };
 
 static void debug_path(char path[256], const char *name)
@@ -122,9 +119,8 @@ FIXTURE(debugfs)
 FIXTURE_SETUP(debugfs)
 {
 	ASSERT_TRUE(accel_target() != NULL);
-	if (!accel_exists(DEBUGFS "/sleep_time") &&
-	    !accel_exists(DEBUGFS "/x86"))
-		mount("debugfs", DEBUGFS, "debugfs", 0, NULL);
+	/* EBUSY where it is mounted already. */
+	mount("debugfs", DEBUGFS, "debugfs", 0, NULL);
 	ASSERT_EQ(0, accel_restore());
 	self->fd = accel_open(O_RDWR | O_CLOEXEC);
 	ASSERT_LE(0, self->fd);
@@ -154,6 +150,9 @@ TEST_F(debugfs, clients)
 	EXPECT_EQ(2, cell_number(t, row, "buffers"));
 	EXPECT_EQ(MIB + 4096, cell_number(t, row, "bytes"));
 	EXPECT_EQ(1, cell_number(t, row, "timelines"));
+	EXPECT_EQ(getpid(), cell_number(t, row, "pid"));
+	EXPECT_EQ(geteuid(), cell_number(t, row, "uid"));
+	EXPECT_STREQ("debugfs", cell(t, row, "name"));
 	close(control);
 	ASSERT_EQ(0, accel_timeline_destroy(self->fd, timeline));
 	ASSERT_EQ(0, read_table("clients", t));
@@ -319,12 +318,13 @@ TEST_F(debugfs, held_over_removal)
 	close(self->fd);
 	began = accel_now();
 	ASSERT_EQ(0, accel_remove());
-	EXPECT_GT(REMOVE_MS * NSEC_PER_MSEC, accel_now() - began);
+	EXPECT_GT(REMOVE_MS * accel_patience() * NSEC_PER_MSEC,
+		  accel_now() - began);
 	debug_path(path, "");
 	EXPECT_FALSE(accel_exists(path));
 	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
 		EXPECT_LT(0, pread(fds[i], text, sizeof(text), 0));
-		EXPECT_EQ('c', text[0]);
+		EXPECT_TRUE(strchr(text, '\t') != NULL);
 		close(fds[i]);
 	}
 	ASSERT_EQ(0, accel_restore());
@@ -386,7 +386,7 @@ TEST_F_TIMEOUT(debugfs, readers_and_removal, 3600)
 		pthread_join(threads[i], NULL);
 	EXPECT_LT(0, hammered);
 	EXPECT_EQ(0, surprises);
-	EXPECT_GT(REMOVE_MS * NSEC_PER_MSEC, longest);
+	EXPECT_GT(REMOVE_MS * accel_patience() * NSEC_PER_MSEC, longest);
 	TH_LOG("# stress: shape=debugfs.%s/readers_and_removal cycles=%d longest_unbind_ms=%lld leaks=0",
 	       getenv("ACCEL_KIND") ?: "any", cycles,
 	       (long long)(longest / NSEC_PER_MSEC));
