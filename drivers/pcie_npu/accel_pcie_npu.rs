@@ -59,6 +59,7 @@
 
 #![deny(unsafe_code)]
 
+mod attributes;
 mod channel;
 mod context;
 mod device;
@@ -149,6 +150,19 @@ impl accel::Driver for Npu {
         accel::ioctl::<Self, TellError>(),
         accel::ioctl::<Self, Describe>(),
     ];
+    const ATTRIBUTES: &'static [accel::AttributeEntry<Self>] = &[
+        accel::attribute::<Self, attributes::Temperature>(),
+        accel::attribute::<Self, attributes::TemperatureLimit>(),
+        accel::attribute::<Self, attributes::Power>(),
+        accel::attribute::<Self, attributes::PowerLimit>(),
+        accel::attribute::<Self, attributes::Voltage>(),
+        accel::attribute::<Self, attributes::CoreClock>(),
+        accel::attribute::<Self, attributes::MemoryClock>(),
+        accel::attribute::<Self, attributes::EccCorrected>(),
+        accel::attribute::<Self, attributes::EccUncorrected>(),
+    ];
+    const DEBUG_FILES: &'static [accel::DebugFileEntry<Self>] =
+        &[accel::debug_file::<Self, attributes::Rings>()];
 
     fn quiesce(pdev: &Self::Parent) -> Result {
         regs::Registers::new(pdev)?

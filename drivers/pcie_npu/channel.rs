@@ -55,8 +55,8 @@ use kernel::{
 };
 
 /// What a channel's queue is doing.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Mode {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
     /// It belongs to no context.
     Free,
     /// The card executes what is in the ring.
@@ -67,6 +67,17 @@ enum Mode {
     Stopped,
     /// Its context is being closed.
     Closing,
+}
+
+/// How a channel's ring is.
+pub(crate) struct RingState {
+    pub(crate) mode: Mode,
+    /// Address-space id of the context.
+    pub(crate) space: u16,
+    /// Number of the entry of the oldest job.
+    pub(crate) head: u32,
+    /// Number of the entry of the next one.
+    pub(crate) tail: u32,
 }
 
 /// A job that the card has.
@@ -421,6 +432,19 @@ impl Channel {
     /// Jobs in the ring.
     pub(crate) fn pending(&self) -> u32 {
         self.pending.load(Relaxed)
+    }
+
+    /// How its ring is, once it has one.
+    pub(crate) fn ring(&self) -> Option<RingState> {
+        let state = self.state.lock();
+        let ring = &state.queue.as_ref()?.ring;
+
+        Some(RingState {
+            mode: state.mode,
+            space: state.space,
+            head: ring.head(),
+            tail: ring.tail(),
+        })
     }
 
     /// Jobs that are complete, and the time that they took, in microseconds.

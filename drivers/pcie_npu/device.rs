@@ -221,6 +221,11 @@ impl<'bound> Card<'bound> {
         }
     }
 
+    /// All of the card's queues.
+    pub(crate) fn channels(&self) -> impl Iterator<Item = &Channel> {
+        self.channels.iter().map(|channel| &**channel)
+    }
+
     /// # Errors
     ///
     /// `EIO` when there is none of this index.

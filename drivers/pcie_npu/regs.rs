@@ -112,6 +112,42 @@ register! {
         0:0 busy => bool;
     }
 
+    TEMPERATURE(u32) @ 0x200 {
+        31:0 value;
+    }
+
+    TEMPERATURE_LIMIT(u32) @ 0x204 {
+        31:0 value;
+    }
+
+    POWER(u32) @ 0x208 {
+        31:0 value;
+    }
+
+    POWER_LIMIT(u32) @ 0x20c {
+        31:0 value;
+    }
+
+    VOLTAGE(u32) @ 0x210 {
+        31:0 value;
+    }
+
+    CORE_CLOCK(u32) @ 0x214 {
+        31:0 value;
+    }
+
+    MEMORY_CLOCK(u32) @ 0x218 {
+        31:0 value;
+    }
+
+    ECC_CORRECTED(u32) @ 0x220 {
+        31:0 value;
+    }
+
+    ECC_UNCORRECTED(u32) @ 0x224 {
+        31:0 value;
+    }
+
     Q_RING(u64)[64, stride = 0x100] @ 0x10000 {
         63:0 address;
     }
@@ -228,6 +264,25 @@ pub(crate) enum Health {
     Bad,
 }
 
+/// What the card measures of itself, or is limited to.
+#[derive(Clone, Copy)]
+pub(crate) enum Sensor {
+    /// Thousandths of a degree Celsius, signed; likewise the limit.
+    Temperature,
+    TemperatureLimit,
+    /// Milliwatts; likewise the limit.
+    Power,
+    PowerLimit,
+    /// Millivolts.
+    Voltage,
+    /// Kilohertz; likewise that of the memory.
+    CoreClock,
+    MemoryClock,
+    /// Errors in the card's memory.
+    EccCorrected,
+    EccUncorrected,
+}
+
 /// The registers of one card.
 pub(crate) struct Registers<'bound> {
     bar: pci::Bar<'bound, SIZE>,
@@ -332,6 +387,31 @@ impl<'bound> Registers<'bound> {
         } else {
             Health::Bad
         }
+    }
+
+    /// What a sensor says.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` when the card is gone.
+    pub(crate) fn sensor(&self, sensor: Sensor) -> Result<u32> {
+        let value = match sensor {
+            Sensor::Temperature => self.bar.read(TEMPERATURE).into_raw(),
+            Sensor::TemperatureLimit => self.bar.read(TEMPERATURE_LIMIT).into_raw(),
+            Sensor::Power => self.bar.read(POWER).into_raw(),
+            Sensor::PowerLimit => self.bar.read(POWER_LIMIT).into_raw(),
+            Sensor::Voltage => self.bar.read(VOLTAGE).into_raw(),
+            Sensor::CoreClock => self.bar.read(CORE_CLOCK).into_raw(),
+            Sensor::MemoryClock => self.bar.read(MEMORY_CLOCK).into_raw(),
+            Sensor::EccCorrected => self.bar.read(ECC_CORRECTED).into_raw(),
+            Sensor::EccUncorrected => self.bar.read(ECC_UNCORRECTED).into_raw(),
+        };
+
+        // -1 is a temperature too.
+        if value == GONE && !self.is_there() {
+            return Err(EIO);
+        }
+        Ok(value)
     }
 
     /// Resets the card and waits until it has booted. When this has succeeded, the card does no

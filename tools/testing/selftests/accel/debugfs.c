@@ -264,6 +264,36 @@ TEST_F(debugfs, mappings)
 	EXPECT_EQ(1, rows_with(t, "what", "buffer", &row));
 }
 
+/* The driver's own. */
+TEST_F(debugfs, rings)
+{
+	struct table *t = &self->table;
+	uint32_t timeline;
+	uint64_t point;
+	int64_t done;
+
+	if (accel_target()->kind != ACCEL_NPU) {
+		EXPECT_EQ(-ENOENT, read_table("rings", t));
+		return;
+	}
+	ASSERT_EQ(0, accel_timeline_create(self->fd, &timeline));
+	ASSERT_EQ(0, accel_submit(self->fd, timeline, &point));
+	ASSERT_EQ(0, accel_timeline_wait(self->fd, timeline, point,
+					 accel_now() + 5 * NSEC_PER_SEC, NULL,
+					 NULL));
+	ASSERT_EQ(0, read_table("rings", t));
+	ASSERT_LE(2, t->rows);
+	/* What is left of earlier tests are rings that belong to nobody. */
+	done = 0;
+	for (int i = 1; i < t->rows; i++)
+		if (!strcmp(cell(t, i, "mode"), "Running")) {
+			done += cell_number(t, i, "done");
+			EXPECT_EQ(cell_number(t, i, "head"),
+				  cell_number(t, i, "tail"));
+		}
+	EXPECT_EQ(1, done);
+}
+
 /* Nobody but root: neither the files nor what is there. */
 TEST_F(debugfs, root_only)
 {

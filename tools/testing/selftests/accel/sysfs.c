@@ -349,6 +349,37 @@ TEST_F(sysfs, read_only)
 	}
 }
 
+/* What the NPU measures of itself, as its model does at rest. */
+TEST_F(sysfs, sensors)
+{
+	static const struct {
+		const char *name;
+		int64_t least, most;
+	} sensors[] = {
+		{ "attributes/temp_millicelsius", 20000, 100000 },
+		{ "attributes/temp_limit_millicelsius", 80000, 150000 },
+		{ "attributes/power_milliwatts", 1, 300000 },
+		{ "attributes/power_limit_milliwatts", 1000, 300000 },
+		{ "attributes/core_millivolts", 300, 2000 },
+		{ "attributes/core_clock_hertz", 1000000, 10000000000 },
+		{ "attributes/memory_clock_hertz", 1000000, 10000000000 },
+		{ "attributes/ecc_corrected_count", 0, 1000 },
+		{ "attributes/ecc_uncorrected_count", 0, 1000 },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(sensors); i++) {
+		if (accel_target()->kind != ACCEL_NPU) {
+			if (accel_target()->kind == ACCEL_EDU)
+				EXPECT_EQ(-ENOENT, number(sensors[i].name));
+			continue;
+		}
+		EXPECT_LE(sensors[i].least, number(sensors[i].name))
+		TH_LOG("%s", sensors[i].name);
+		EXPECT_GE(sensors[i].most, number(sensors[i].name))
+		TH_LOG("%s", sensors[i].name);
+	}
+}
+
 /* Files that are open when the device goes hold nothing up. */
 TEST_F(sysfs, held_over_removal)
 {
