@@ -45,17 +45,27 @@ const MODULES: [&str; 5] = [
     "drivers/mock/accel_mock",
     "samples/accel_null",
 ];
-/// Objects of the kernel that building a folder of it does not read.
-const NOT_COPIED: [&str; 17] = [
-    "./vmlinux*",
+/// Objects that are in the kernel when all is built in.
+const OBJECTS: [&str; 5] = [
+    "accel_core.o",
+    "accel_edu.o",
+    "accel_pcie_npu.o",
+    "accel_mock.o",
+    "accel_null.o",
+];
+/// Parts of the kernel's build folder that building a folder of it does not read.
+const NOT_COPIED: [&str; 18] = [
+    "./.tmp_vmlinux*",
+    "./vmlinux",
+    "./vmlinux.a",
+    "./vmlinux.unstripped",
+    "./installed",
     "./arch/x86/boot/*",
     "./block/*.o",
-    "./certs/*.o",
     "./crypto/*.o",
     "./drivers/*.o",
     "./fs/*.o",
     "./init/*.o",
-    "./installed/*",
     "./io_uring/*.o",
     "./ipc/*.o",
     "./kernel/*.o",
@@ -63,7 +73,6 @@ const NOT_COPIED: [&str; 17] = [
     "./mm/*.o",
     "./net/*.o",
     "./security/*.o",
-    "*.a",
 ];
 
 pub fn run(place: &Place, ready: &Ready, pattern: &str, tally: &mut Tally) -> Result<()> {
@@ -135,24 +144,35 @@ impl<'a> Tree<'a> {
     }
 
     /// Builds all as modules (`m`), or for a kernel that has them built in (`y`).
+    ///
+    /// Kconfig is asked apart from that: with a configuration that differs from the kernel's in
+    /// any way, kbuild makes the kernel's own crates again, which takes minutes.
     fn build(&self, value: &str) -> Result<()> {
         let kernel = &self.ready.kernel;
         let log = self.place.log(&format!("in-tree-{value}.log"));
-        let wanted = SYMBOLS
-            .map(|symbol| format!("CONFIG_COMPUTE_ACCEL{symbol}={value}\n"))
-            .concat();
+        let wanted = SYMBOLS.map(|symbol| format!("CONFIG_COMPUTE_ACCEL{symbol}={value}"));
+        let config = self.folder.join("build/in-tree.config");
         let original = fs::read_to_string(kernel.build.join(".config"))?;
-        let config = self.folder.join("build/.config");
-        fs::write(&config, original + &wanted)?;
-        logged(self.make().arg("olddefconfig"), &log, "configuring")?;
-        let missing = built::missing(&wanted, &fs::read_to_string(&config)?).join(" ");
+        fs::write(&config, format!("{original}{}\n", wanted.join("\n")))?;
+        logged(
+            self.make(&["drivers/Kconfig"])
+                .arg("KCONFIG_CONFIG=in-tree.config")
+                .arg("olddefconfig"),
+            &log,
+            "configuring",
+        )?;
+        let resolved = fs::read_to_string(&config)?;
+        let missing = built::missing(&wanted.join("\n"), &resolved).join(" ");
         if !missing.is_empty() {
             bail!("Kconfig does not grant {missing}");
         }
+
+        let mut make = self.make(&["drivers/Makefile"]);
+        make.args(&wanted);
         let build = self.folder.join("build").join(FOLDER);
         if value == "m" {
-            let files = MODULES.map(|name| format!("{FOLDER}/{name}.ko"));
-            logged(self.make().args(&files), &log, "building modules")?;
+            make.args(MODULES.map(|name| format!("{FOLDER}/{name}.ko")));
+            logged(&mut make, &log, "building modules")?;
             return MODULES.iter().try_for_each(|name| {
                 let file = build.join(format!("{name}.ko"));
                 fs::metadata(&file)
@@ -160,16 +180,10 @@ impl<'a> Tree<'a> {
                     .with_context(|| format!("looking for {}", file.display()))
             });
         }
-        logged(self.make().arg(format!("{FOLDER}/")), &log, "building")?;
+        logged(make.arg(format!("{FOLDER}/")), &log, "building")?;
         // The archive of a folder has what the folders below it have.
         let members = output(Command::new("ar").arg("t").arg(build.join("built-in.a")))?;
-        for object in [
-            "accel_core.o",
-            "accel_edu.o",
-            "accel_pcie_npu.o",
-            "accel_mock.o",
-            "accel_null.o",
-        ] {
+        for object in OBJECTS {
             if !members.lines().any(|member| member.ends_with(object)) {
                 bail!("built-in.a has no {object}");
             }
@@ -177,18 +191,18 @@ impl<'a> Tree<'a> {
         Ok(())
     }
 
-    fn make(&self) -> Command {
+    /// kbuild in the copy, with the checkout and `files` that name it in the source.
+    fn make(&self, files: &[&str]) -> Command {
         let kernel = &self.ready.kernel;
         let mut mounts = vec![
             (self.folder.join("build"), kernel.build.clone()),
             (self.folder.join("tree"), kernel.source.join(FOLDER)),
         ];
-        for (file, _) in NAMED_IN {
+        for file in files {
             mounts.push((self.folder.join(flat(file)), kernel.source.join(file)));
         }
         let mut make = built::mounted(&mounts);
-        make.arg("make")
-            .arg("-C")
+        make.args(["make", "-C"])
             .arg(&kernel.build)
             .arg(&kernel.toolchain)
             .arg(jobs());

@@ -21,7 +21,7 @@ use crate::support::{CLANG, Flavour, SOURCE_UNUSED};
 const RECIPE: &str = "1";
 
 /// How many lines kbuild prints, about; and how often it is said how far it has come.
-const STEPS: usize = 2400;
+const STEPS: usize = 2080;
 const SAY_EVERY: Duration = Duration::from_secs(60);
 
 /// What is added to the kernel's Kconfig files: allocators that have no switch of their own.
@@ -175,6 +175,17 @@ fn make(place: &Place, config: &str, other: &Kernel, folder: &Path) -> Result<()
         .join(release(folder)?);
     for link in ["build", "source"] {
         step::remove(&installed.join(link))?;
+    }
+    // Stages of linking, as large as the kernel each.
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry
+            .file_name()
+            .to_string_lossy()
+            .starts_with(".tmp_vmlinux")
+        {
+            step::remove(&entry.path())?;
+        }
     }
     step::remove(&source)
 }
