@@ -64,6 +64,9 @@ pub fn run(place: &Place, flavour: Flavour) -> Result<ExitCode> {
     check.step("no unsafe in drivers and samples", |it| {
         rules::no_unsafe(&it.place.tree, &it.files)
     });
+    check.step("no cleanup in drivers and samples", |it| {
+        rules::no_cleanup(&it.place.tree, &it.files)
+    });
     check.step("mutants apply", |it| mutants::check(it.place));
     check.step("rustfmt", Check::rustfmt);
     check.step("clang-format", Check::clang_format);

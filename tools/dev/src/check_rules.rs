@@ -98,9 +98,40 @@ pub fn no_unsafe(tree: &Path, files: &[PathBuf]) -> Result<()> {
 }
 
 fn has_unsafe(line: &str) -> bool {
+    words(line).any(|word| word == "unsafe")
+}
+
+/// The words of a line's code.
+fn words(line: &str) -> impl Iterator<Item = &str> {
     let code = line.split("//").next().unwrap_or_default();
     code.split(|c: char| !c.is_alphanumeric() && c != '_')
-        .any(|word| word == "unsafe")
+        .filter(|word| !word.is_empty())
+}
+
+/// Drivers and samples have nothing to end: no remove function, no `Drop`. What they have is owned
+/// by the core, which ends it in the right order.
+pub fn no_cleanup(tree: &Path, files: &[PathBuf]) -> Result<()> {
+    complain(files, |path| {
+        let is_theirs = path.starts_with("drivers") || path.starts_with("samples");
+        if !is_theirs || path.extension().is_none_or(|end| end != "rs") {
+            return Ok(None);
+        }
+        let text = read(tree, path)?;
+        let found = text
+            .lines()
+            .enumerate()
+            .find(|(_, line)| cleans_up(line))
+            .map(|(number, line)| format!("line {}: {}", number + 1, line.trim()));
+        Ok(found)
+    })
+}
+
+/// Whether this begins a cleanup of the driver's own: an implementation of `Drop`, or the callback
+/// of a bus for the end of a device.
+fn cleans_up(line: &str) -> bool {
+    let words: Vec<&str> = words(line).collect();
+    let pair = |first: &str, second: &str| words.windows(2).any(|two| two == [first, second]);
+    pair("Drop", "for") || pair("PinnedDrop", "for") || pair("fn", "unbind")
 }
 
 fn read(tree: &Path, path: &Path) -> Result<String> {
@@ -128,6 +159,17 @@ fn complain(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cleanups_are_seen() {
+        assert!(cleans_up("impl Drop for Registers<'_> {"));
+        assert!(cleans_up("impl PinnedDrop for X {"));
+        assert!(cleans_up(
+            "    fn unbind<'bound>(dev: &'bound Device<Core<'_>>) {"
+        ));
+        assert!(!cleans_up("// impl Drop for X is not needed"));
+        assert!(!cleans_up("        drop(later.job);"));
+    }
 
     #[test]
     fn unsafe_is_a_word_of_code() {
