@@ -375,6 +375,27 @@ impl accel::Ioctl<Mock> for TellFault {
     }
 }
 
+/// Where the parameter `fail` has the making of a device fail.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+enum Step {
+    Quiesce = 1,
+    /// Before anything is made.
+    New,
+    /// With half of it made.
+    HalfMade,
+    /// All devices are registered.
+    Registered,
+}
+
+/// The error of `step`, if that is where it is to fail.
+fn fail(step: Step) -> Result {
+    match *module_parameters::fail.value() == step as u32 {
+        true => Err(EIO),
+        false => Ok(()),
+    }
+}
+
 #[vtable]
 impl accel::Driver for Mock {
     type Parent = Device<Bound>;
@@ -413,8 +434,18 @@ impl accel::Driver for Mock {
     const DEBUG_FILES: &'static [accel::DebugFileEntry<Self>] =
         &[accel::debug_file::<Self, attributes::Jobs>()];
 
+    fn quiesce(_: &Device<Bound>) -> Result {
+        fail(Step::Quiesce)
+    }
+
     fn new<'bound>(_: &'bound Device<Bound>, (): ()) -> impl PinInit<Clock, Error> + 'bound {
+        let slow_ms = *module_parameters::slow_ms.value();
+
+        if slow_ms > 0 {
+            fsleep(Delta::from_millis(slow_ms.into()));
+        }
         try_pin_init!(Clock {
+            _: { fail(Step::New)? },
             contexts: Atomic::new(0),
             knobs: attributes::Knobs::new(),
             plan <- new_mutex!(Plan {
@@ -425,6 +456,7 @@ impl accel::Driver for Mock {
                 unwell: false,
                 alarm_ns: NEVER,
             }),
+            _: { fail(Step::HalfMade)? },
         })
     }
 
@@ -536,6 +568,18 @@ module! {
             default: 1,
             description: "How many devices to make",
         },
+        registrations: u32 {
+            default: 1,
+            description: "How many accelerators each of them has",
+        },
+        fail: u32 {
+            default: 0,
+            description: "Fails in quiesce (1), in new (2), half way through it (3) or after all (4)",
+        },
+        slow_ms: u32 {
+            default: 0,
+            description: "Milliseconds that making an accelerator takes longer",
+        },
     },
 }
 
@@ -551,9 +595,12 @@ impl kernel::Module for Module {
             let name = CString::try_from_fmt(fmt!("accel_mock.{index}"))?;
             let device = accel::Faux::new(&name)?;
 
-            device.register::<Mock>(accel::Options::default(), ())?;
+            for _ in 0..*module_parameters::registrations.value() {
+                device.register::<Mock>(accel::Options::default(), ())?;
+            }
             devices.push(device, GFP_KERNEL)?;
         }
+        fail(Step::Registered)?;
         Ok(Self { _devices: devices })
     }
 }
