@@ -389,30 +389,36 @@ void accel_sleep_ms(unsigned int ms)
 		;
 }
 
-static sigjmp_buf touch_back;
+/* Of each thread: where a fault goes while it touches something. */
+static __thread sigjmp_buf touch_back;
+static __thread volatile sig_atomic_t touching;
 
 static void touch_handler(int sig)
 {
-	siglongjmp(touch_back, sig);
+	if (touching)
+		siglongjmp(touch_back, sig);
+	/* Not ours: the fault comes again, and kills. */
+	signal(sig, SIG_DFL);
 }
 
 static int touch(unsigned char *p, bool write)
 {
 	struct sigaction action = { .sa_handler = touch_handler };
-	struct sigaction bus, segv;
 	int sig;
 
-	sigaction(SIGBUS, &action, &bus);
-	sigaction(SIGSEGV, &action, &segv);
+	/* They stay, since other threads may be here too. */
+	sigaction(SIGBUS, &action, NULL);
+	sigaction(SIGSEGV, &action, NULL);
 	sig = sigsetjmp(touch_back, 1);
 	if (!sig) {
-		unsigned char byte = __atomic_load_n(p, __ATOMIC_RELAXED);
+		unsigned char byte;
 
+		touching = 1;
+		byte = __atomic_load_n(p, __ATOMIC_RELAXED);
 		if (write)
 			__atomic_store_n(p, byte, __ATOMIC_RELAXED);
 	}
-	sigaction(SIGBUS, &bus, NULL);
-	sigaction(SIGSEGV, &segv, NULL);
+	touching = 0;
 	return sig;
 }
 
@@ -608,10 +614,26 @@ int accel_pci_number(const char *address)
 	return found;
 }
 
-int accel_modprobe(const char *module, const char *parameter)
+/* An argument for each of up to three parameters. */
+static void split(const char *parameters, char *words, char *to[4])
 {
+	char *rest = NULL;
+
+	strcpy(words, parameters ? parameters : "");
+	for (int i = 0; i < 3; i++)
+		to[i] = strtok_r(i ? NULL : words, " ", &rest);
+	to[3] = NULL;
+}
+
+int accel_modprobe(const char *module, const char *parameters)
+{
+	char words[128], *word[4];
 	int status;
 	pid_t pid;
+
+	if (parameters && strlen(parameters) >= sizeof(words))
+		return -E2BIG;
+	split(parameters, words, word);
 
 	pid = fork();
 	if (pid < 0)
@@ -621,7 +643,8 @@ int accel_modprobe(const char *module, const char *parameter)
 
 		dup2(null, STDOUT_FILENO);
 		dup2(null, STDERR_FILENO);
-		execlp("modprobe", "modprobe", module, parameter, NULL);
+		execlp("modprobe", "modprobe", module, word[0], word[1],
+		       word[2], NULL);
 		_exit(127);
 	}
 	while (waitpid(pid, &status, 0) < 0)

@@ -139,8 +139,8 @@ bool accel_pci_bound(const char *address);
 /* Number of the accelerator of a PCI device. */
 int accel_pci_number(const char *address);
 
-/* Load a module with its dependencies; the parameter may be NULL. */
-int accel_modprobe(const char *module, const char *parameter);
+/* Load a module with its dependencies, and parameters, of which there may be none. */
+int accel_modprobe(const char *module, const char *parameters);
 int accel_rmmod(const char *module);
 bool accel_loaded(const char *module);
 

@@ -7,14 +7,13 @@
 
 #include "accel_test.h"
 #include "kselftest_harness.h"
+#include "shape.h"
 
 #include <linux/fuse.h>
 #include <linux/userfaultfd.h>
 #include <sys/mount.h>
 #include <sys/syscall.h>
 
-/* Longest that taking the device away may take, while a call is stuck. */
-#define REMOVE_MS 2000
 #define SIZE 4096
 #define MOUNT "/tmp/accel-fuse"
 
@@ -214,6 +213,15 @@ static void page_release(struct page *page)
 	page->control = -1;
 }
 
+static void print_time(struct shape *shape, enum kind kind, const char *test)
+{
+	static const char *const kinds[] = { "anonymous", "shmem", "fuse" };
+	char name[64];
+
+	snprintf(name, sizeof(name), "%s.%s", kinds[kind], test);
+	shape_print(shape, name);
+}
+
 FIXTURE(hostile_pages)
 {
 	int fd;
@@ -222,6 +230,7 @@ FIXTURE(hostile_pages)
 	unsigned char *map;
 	struct page page;
 	struct accel_call call;
+	struct shape shape;
 };
 
 FIXTURE_VARIANT(hostile_pages)
@@ -259,6 +268,7 @@ FIXTURE_TEARDOWN(hostile_pages)
 	munmap(self->map, 4096);
 	close(self->fd);
 	EXPECT_EQ(0, accel_restore());
+	print_time(&self->shape, variant->kind, _metadata->name);
 }
 
 /*
@@ -270,7 +280,6 @@ static int stuck(FIXTURE_DATA(hostile_pages) * self, unsigned long cmd,
 		 void *arg)
 {
 	struct accel_info_state state;
-	int64_t before;
 	int ret = 0;
 
 	if (cmd ? accel_call_start(&self->call, self->fd, cmd, arg) :
@@ -283,10 +292,9 @@ static int stuck(FIXTURE_DATA(hostile_pages) * self, unsigned long cmd,
 	/* Others are not held up, on the same file neither. */
 	if (accel_info(self->fd, ACCEL_INFO_STATE, 0, &state, sizeof(state)))
 		ret = 3;
-	before = accel_now();
-	if (accel_remove())
+	if (shape_remove(&self->shape))
 		ret = 4;
-	if (accel_now() - before > REMOVE_MS * NSEC_PER_MSEC)
+	if (!shape_in_time(&self->shape))
 		ret = 5;
 	if (accel_exists(accel_target()->compute))
 		ret = 6;
@@ -488,7 +496,8 @@ TEST_F(hostile_pages, killed)
 	}
 	accel_sleep_ms(100);
 	ASSERT_EQ(0, waitpid(pid, &status, WNOHANG));
-	ASSERT_EQ(0, accel_remove());
+	ASSERT_EQ(0, shape_remove(&self->shape));
+	EXPECT_TRUE(shape_in_time(&self->shape));
 	kill(pid, SIGKILL);
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));
 	EXPECT_TRUE(WIFSIGNALED(status));
@@ -532,6 +541,7 @@ FIXTURE_TEARDOWN(hostile_writes)
 	munmap(self->user.map, 4096);
 	close(self->user.fd);
 	EXPECT_EQ(0, accel_restore());
+	print_time(&self->user.shape, variant->kind, _metadata->name);
 }
 
 /* The call has done its work and cannot say so. */
@@ -599,7 +609,6 @@ TEST_F(hostile_writes, submit)
 /* A waiter that is stopped is no reason to wait for it. */
 TEST_F(hostile_writes, stopped_waiter)
 {
-	int64_t before;
 	int status;
 	pid_t pid;
 
@@ -614,9 +623,8 @@ TEST_F(hostile_writes, stopped_waiter)
 	kill(pid, SIGSTOP);
 	ASSERT_EQ(pid, waitpid(pid, &status, WUNTRACED));
 	ASSERT_TRUE(WIFSTOPPED(status));
-	before = accel_now();
-	EXPECT_EQ(0, accel_remove());
-	EXPECT_GT(REMOVE_MS * NSEC_PER_MSEC, accel_now() - before);
+	EXPECT_EQ(0, shape_remove(&self->user.shape));
+	EXPECT_TRUE(shape_in_time(&self->user.shape));
 	kill(pid, SIGCONT);
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));
 	EXPECT_EQ(0, status);
