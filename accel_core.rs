@@ -109,6 +109,7 @@ pub use bindings::{
         Staging, //
     },
     dma_map::DmaMapping,
+    driver::Driver,
     errno,
     ioctl::{
         ioctl,
@@ -117,9 +118,8 @@ pub use bindings::{
         IoctlEntry,
         Out, //
     },
-    ops::{
+    lent::{
         Call,
-        Driver,
         Lent, //
     },
     parent::{

@@ -8,12 +8,12 @@
 
 use super::{
     debugfs::Report,
-    ops::{
-        Driver,
-        Erased,
+    driver::Driver,
+    lent::{
         Lent,
         RawCall, //
-    }, //
+    },
+    ops::Erased, //
 };
 use crate::device::Device;
 use core::marker::PhantomData;

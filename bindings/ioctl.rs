@@ -8,9 +8,9 @@
 //! does all copying; a handler sees kernel memory only.
 
 use super::{
-    ops::{
+    driver::Driver,
+    lent::{
         Call,
-        Driver,
         RawCall, //
     },
     uapi, //

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The boundary between core and driver: the typed [`Driver`] trait on the driver's side, one
-//! `repr(C)` table of plain functions on the core's.
+//! The boundary between core and driver: the typed [`Driver`] trait on the driver's side
+//! (`driver.rs`), one `repr(C)` table of plain functions on the core's.
 //!
 //! The table and its functions are made by generic code and so lie in the driver's module; the core
 //! has them, and the driver's data, in an [`Erased`], which is dropped before the module can go.
@@ -19,12 +19,10 @@ use super::{
     declared::{
         check_attributes,
         check_debug_files,
-        AttributeEntry,
-        DebugFileEntry,
         RawAttribute,
         RawDebugFile, //
     },
-    dma_map::DmaMapping,
+    driver::Driver,
     errno::{
         check,
         EOPNOTSUPP,
@@ -32,29 +30,20 @@ use super::{
     },
     ioctl::{
         check_table,
-        IoctlEntry,
         RawIoctl, //
+    },
+    lent::{
+        Call,
+        Lent,
+        RawCall, //
     }, //
 };
 use crate::{
-    device::{
-        Description,
-        Device, //
-    },
+    device::Device,
     file::File,
-    job::{
-        Client,
-        Timeline, //
-    },
-    mm::{
-        Buffer,
-        Region, //
-    },
+    mm::Region,
     reset::Contexts,
-    state::{
-        Cause,
-        State, //
-    }, //
+    state::Cause, //
 };
 use core::{
     marker::PhantomData,
@@ -69,407 +58,15 @@ use kernel::{
     },
     error::{
         from_result,
-        to_result,
-        VTABLE_DEFAULT_ERROR, //
+        to_result, //
     },
     ffi::{
         c_int,
         c_void, //
     },
     prelude::*,
-    seq_file::SeqFile,
-    sync::Arc, //
+    seq_file::SeqFile, //
 };
-
-/// A driver of accelerators.
-///
-/// The type itself is a name only; what the driver knows of one device is its [`Data`], of one open
-/// compute file its [`Context`]. There is nothing to clean up by hand: both are dropped by the
-/// core, the contexts first, when nothing can use them any more.
-///
-/// `samples/accel_null.rs` is the smallest example.
-///
-/// [`Data`]: Driver::Data
-/// [`Context`]: Driver::Context
-#[vtable]
-pub trait Driver: Sized + 'static {
-    /// The kind of device that this driver is bound to: `pci::Device<Bound>`,
-    /// `platform::Device<Bound>` or `device::Device<Bound>`.
-    type Parent: super::parent::Parent;
-
-    /// What probe tells [`Driver::new`]; `()` for nothing.
-    type Config: 'static;
-
-    /// What the driver knows of one device. May own what is borrowed from the parent: BARs, say.
-    type Data<'bound>: Send + Sync + 'bound;
-
-    /// What the driver knows of one open compute file.
-    type Context: Send + Sync;
-
-    /// Names and limits.
-    const DESCRIPTION: Description;
-
-    /// The driver's ioctls, in the order of their numbers, from `ACCEL_NR_DRIVER`.
-    const IOCTLS: &'static [IoctlEntry<Self>];
-
-    /// Attributes that the devices have beside those of the core.
-    const ATTRIBUTES: &'static [AttributeEntry<Self>] = &[];
-
-    /// Files that root may read in debugfs, beside those of the core.
-    const DEBUG_FILES: &'static [DebugFileEntry<Self>] = &[];
-
-    /// Makes sure that the device does nothing that an earlier driver, or firmware, had it do. It
-    /// may be accessed, but accesses no memory itself: it becomes a bus master after this, unless
-    /// another accelerator on its parent has made it one.
-    ///
-    /// Also called last of all, when the data is dropped and the device is no bus master any more:
-    /// whoever is bound to the parent next finds it silent.
-    ///
-    /// # Errors
-    ///
-    /// Become the error of the registration.
-    fn quiesce(_parent: &Self::Parent) -> Result {
-        build_error!(VTABLE_DEFAULT_ERROR)
-    }
-
-    /// Makes the data of a device. The device is awake and, if it is on PCI, enabled, a bus master
-    /// and limited to [`Description::dma_bits`]; interrupts come after this has returned.
-    ///
-    /// When the data of the last accelerator on a parent is dropped, the parent is no bus master any
-    /// more. It still is for those before, which stop what is theirs in [`Driver::close`] and their
-    /// own drops; and it is when this fails: whatever makes the device access memory comes after all
-    /// that may fail.
-    ///
-    /// # Errors
-    ///
-    /// Become the error of the registration.
-    fn new<'bound>(
-        parent: &'bound Self::Parent,
-        config: Self::Config,
-    ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound;
-
-    /// Makes the context of a compute file that is being opened.
-    ///
-    /// # Errors
-    ///
-    /// Become the errno of `open(2)`.
-    fn open(device: &Lent<'_, '_, Self>) -> impl PinInit<Self::Context, Error>;
-
-    /// Tells the device that a context is about to be dropped: when its file is closed, or the
-    /// device goes. The device must not use anything that the context owns after this.
-    fn close(_device: &Lent<'_, '_, Self>, _context: Pin<&Self::Context>) {
-        build_error!(VTABLE_DEFAULT_ERROR)
-    }
-
-    /// Says what a mapping of `size` bytes at mmap offset `offset` (below `ACCEL_MMAP_BUFFERS`)
-    /// shows. Both are multiples of the page size.
-    ///
-    /// # Errors
-    ///
-    /// Become the errno of `mmap(2)`; without this function it is `EINVAL`.
-    fn mmap(_call: &Call<'_, '_, Self>, _offset: u64, _size: u64) -> Result<Region> {
-        build_error!(VTABLE_DEFAULT_ERROR)
-    }
-
-    /// Whether `poll(2)` should call the file readable, beyond its timelines. [`Call::wake`] has
-    /// pollers ask again.
-    fn poll(_call: &Call<'_, '_, Self>) -> bool {
-        build_error!(VTABLE_DEFAULT_ERROR)
-    }
-
-    /// Adds lines to `/proc/PID/fdinfo/FD`: `key:\tvalue\n`.
-    fn fdinfo(_call: &Call<'_, '_, Self>, _seq: &SeqFile) {
-        build_error!(VTABLE_DEFAULT_ERROR)
-    }
-
-    /// Handles interrupt `vector` of [`Description::interrupts`], in a thread. May sleep, but not
-    /// wait for user space. Returns whether the device had raised it.
-    fn interrupt(_device: &Lent<'_, '_, Self>, _vector: u32) -> bool {
-        build_error!(VTABLE_DEFAULT_ERROR)
-    }
-
-    /// Does what is due, at or after the earliest time that [`Lent::set_alarm`] was asked for since
-    /// the last such call began. Not twice at a time. May sleep, but not wait for user space, nor
-    /// for an interrupt without a limit; may set the alarm again.
-    fn alarm(_device: &Lent<'_, '_, Self>) {
-        build_error!(VTABLE_DEFAULT_ERROR)
-    }
-
-    /// Brings the device back to work, whatever it is doing and whatever state it is in; `cause`
-    /// is why. Without this function a device that would be reset stays [`State::NeedsReset`].
-    ///
-    /// No call of the driver is in progress but interrupts, and none begins before this has
-    /// returned: neither of user space nor the alarm. Registers that user space has mapped are not
-    /// mapped any more; they are again when they are touched.
-    ///
-    /// Ends the jobs that the device does not do any more, with `EIO` or what the driver documents;
-    /// those who wait for them do so meanwhile. May sleep, but not without a limit: the end of the
-    /// device waits for this ([`Lent::is_going`]).
-    ///
-    /// [`Contexts::Lost`] when what the contexts had on the device is gone: then no call on those
-    /// that are open comes any more (it is `ESTALE`) but [`Driver::close`].
-    ///
-    /// # Errors
-    ///
-    /// It did not help: the device is [`State::Malfunction`] from then on, until root asks for
-    /// another reset.
-    fn reset(_device: &Lent<'_, '_, Self>, _cause: Cause) -> Result<Contexts> {
-        build_error!(VTABLE_DEFAULT_ERROR)
-    }
-
-    /// Looks whether the device is well, every [`Description::check_ms`] while it is operational.
-    /// Calls may be in progress, but neither the alarm nor a reset. May sleep, but not without a
-    /// limit.
-    ///
-    /// # Errors
-    ///
-    /// It is not: it is reset, with [`Cause::Watchdog`].
-    fn check(_device: &Lent<'_, '_, Self>) -> Result {
-        build_error!(VTABLE_DEFAULT_ERROR)
-    }
-}
-
-/// What a callback of the driver is lent for as long as it runs: the driver's data and the parent
-/// device, which is bound for that time.
-pub struct Lent<'a, 'bound, D: Driver> {
-    data: Pin<&'a D::Data<'bound>>,
-    parent: &'a D::Parent,
-    device: &'a Device,
-}
-
-impl<'a, 'bound, D: Driver> Lent<'a, 'bound, D> {
-    /// The driver's data.
-    #[inline]
-    pub fn data(&self) -> Pin<&'a D::Data<'bound>> {
-        self.data
-    }
-
-    /// The parent device, bound.
-    #[inline]
-    pub fn parent(&self) -> &'a D::Parent {
-        self.parent
-    }
-
-    /// Makes a buffer of `size` bytes, rounded up to pages, for the driver's own use or for
-    /// [`Driver::mmap`] to show.
-    ///
-    /// # Errors
-    ///
-    /// `EINVAL` for 0 or more than `ACCEL_BUFFER_SIZE_MAX`; `ENOMEM`.
-    pub fn new_buffer(&self, size: u64) -> Result<Arc<Buffer>> {
-        self.device.new_buffer(size)
-    }
-
-    /// Lets the device access all of `buffer`, for reading and writing, until the result is dropped.
-    ///
-    /// Does not build for a driver without [`Description::dma_bits`].
-    ///
-    /// # Errors
-    ///
-    /// `EOPNOTSUPP` when there is memory that the device does not reach; `ENOMEM`, also where it
-    /// reaches copies only.
-    pub fn map_dma(&self, buffer: Arc<Buffer>) -> Result<DmaMapping> {
-        const {
-            assert!(
-                D::DESCRIPTION.dma_bits.is_some(),
-                "a driver that does DMA says how many bits of addresses its device has"
-            );
-        }
-        // SAFETY: The parent is bound for as long as the data lives, which is lent, and the mappings
-        // end after it.
-        unsafe { self.device.dma_mappings().map(buffer) }
-    }
-
-    /// Has [`Driver::alarm`] called at `at_ns` or soon after, if it is not to be called before. A
-    /// time that has passed is now.
-    ///
-    /// The call sees what was done before this. Where an alarm is set to that time or an earlier
-    /// one, this is a comparison.
-    ///
-    /// Does not build for a driver without [`Driver::alarm`].
-    ///
-    /// `at_ns`: `CLOCK_MONOTONIC` in nanoseconds, as [`crate::now_ns`]; [`i64::MAX`] is never.
-    #[inline]
-    pub fn set_alarm(&self, at_ns: i64) {
-        const { assert!(D::HAS_ALARM, "a driver that sets an alarm handles it") }
-        self.device.slot().set_alarm(at_ns);
-    }
-
-    /// Whether the device is going, which waits for calls that are in progress: those that have much
-    /// to do should give up then, with `ENODEV`.
-    pub fn is_going(&self) -> bool {
-        self.device.slot().is_closing()
-    }
-
-    /// Whether a call may go on that has much to do, and reaches points at which it could give up:
-    /// the end of the device, a reset, and its sleep wait for calls that are in progress.
-    ///
-    /// Not for [`Driver::reset`] and what it calls, which nothing but the end of the device waits
-    /// for.
-    ///
-    /// # Errors
-    ///
-    /// `ENODEV` when the device is going; `EAGAIN` when something else waits for the call.
-    pub fn go_on(&self) -> Result {
-        self.device.go_on()
-    }
-
-    /// Asks for a reset, and returns: [`Driver::reset`] is called as soon as nobody is in the driver
-    /// any more. Until it begins, others that ask for one get the same.
-    ///
-    /// `cause` is [`Cause::Deadline`] or [`Cause::Driver`]; the others are for who has them, and
-    /// count as the latter. Does not sleep.
-    pub fn request_reset(&self, cause: Cause) {
-        self.device.request_reset(match cause {
-            Cause::Deadline => cause,
-            _ => Cause::Driver,
-        });
-    }
-
-    /// Gives the device up, at once: it is [`State::Malfunction`] until root resets it. Calls and
-    /// opens are `EIO` from now on; those that are in progress go on. Its jobs are for the driver to
-    /// end. Does not sleep.
-    pub fn fail(&self) {
-        self.device.give_up(State::Malfunction);
-    }
-
-    /// Has the device do nothing until somebody resets it: it is [`State::NeedsReset`]. Otherwise as
-    /// [`Self::fail`].
-    pub fn needs_reset(&self) {
-        self.device.give_up(State::NeedsReset);
-    }
-
-    /// The error of a call that cannot go on before the device has been reset, for which the driver
-    /// has asked: the core makes the call again then, with the same arguments, which it must not have
-    /// changed. Only for ioctls.
-    pub fn after_reset(&self) -> Error {
-        ERESTARTNOINTR
-    }
-
-    /// Lets the parent access memory again after [`Lent::stop_dma`]: for [`Driver::reset`], when the
-    /// device does as it is told.
-    pub fn start_dma(&self) {
-        self.device.start_dma();
-    }
-
-    /// How many interrupt vectors there are: 0, or from [`Description::interrupts`]' `min` to `max`.
-    pub fn interrupts(&self) -> u32 {
-        self.device.interrupts()
-    }
-
-    /// For a device that does not do as it is told: keeps the parent, if it is on PCI, from accessing
-    /// memory, whatever it was doing. When this returns it does not, but for what was on its way.
-    ///
-    /// That holds until an accelerator is registered on the parent. Message-signalled interrupts are
-    /// accesses of memory: none come any more. Other accelerators on the parent are hit too.
-    pub fn stop_dma(&self) {
-        self.device.stop_dma();
-    }
-}
-
-/// A call from user space on an open compute file.
-pub struct Call<'a, 'bound, D: Driver> {
-    lent: Lent<'a, 'bound, D>,
-    context: Pin<&'a D::Context>,
-    file: &'a File,
-}
-
-impl<'a, 'bound, D: Driver> core::ops::Deref for Call<'a, 'bound, D> {
-    type Target = Lent<'a, 'bound, D>;
-
-    fn deref(&self) -> &Self::Target {
-        &self.lent
-    }
-}
-
-impl<'a, D: Driver> Call<'a, '_, D> {
-    /// The file's context.
-    #[inline]
-    pub fn context(&self) -> Pin<&'a D::Context> {
-        self.context
-    }
-
-    /// The buffer that the file knows by `handle`.
-    ///
-    /// # Errors
-    ///
-    /// `ENOENT`.
-    pub fn buffer(&self, handle: u32) -> Result<Arc<Buffer>> {
-        self.file.buffer(handle)
-    }
-
-    /// The timeline that the file knows by `handle`.
-    ///
-    /// # Errors
-    ///
-    /// `ENOENT`.
-    pub fn timeline(&self, handle: u32) -> Result<Arc<Timeline>> {
-        self.file.timeline(handle)
-    }
-
-    /// The application that the file belongs to, to be kept: who learns of a fault later, and of no
-    /// job that it was for, tells it through this.
-    pub fn client(&self) -> Client {
-        Client::new(self.file.watch())
-    }
-
-    /// Wakes whoever polls the file.
-    pub fn wake(&self) {
-        self.file.wake();
-    }
-
-    /// # Safety
-    ///
-    /// For `'a`, `raw` must be valid and come from the core, in a call through the table of `D`
-    /// that a guard is held for, with a context of `D`.
-    pub(super) unsafe fn from_raw(raw: *const RawCall) -> Self {
-        // SAFETY: `raw` is valid.
-        let raw = unsafe { &*raw };
-
-        Self {
-            // SAFETY: By this function's requirements.
-            lent: unsafe { Lent::from_raw(raw) },
-            // SAFETY: The context was made by `open::<D>()` in a pinned box, and is dropped when no
-            // guard is held on the file's behalf.
-            context: unsafe { Pin::new_unchecked(&*raw.context.cast()) },
-            // SAFETY: Calls with a context come from a file, which outlives the call.
-            file: unsafe { &*raw.file },
-        }
-    }
-}
-
-/// [`Call`] and [`Lent`], erased.
-#[repr(C)]
-pub(crate) struct RawCall {
-    data: *const c_void,
-    parent: *mut bindings::device,
-    device: *const Device,
-    /// NULL where there is no file yet, or none at all.
-    context: *mut c_void,
-    file: *const File,
-}
-
-impl<D: Driver> Lent<'_, '_, D> {
-    /// # Safety
-    ///
-    /// For the returned value's life, `raw` must come from the core, in a call through the table of
-    /// `D` for as long as which the data is not dropped and the parent is bound.
-    pub(super) unsafe fn from_raw(raw: &RawCall) -> Self {
-        // SAFETY: The parent is bound for as long as the data lives.
-        let parent = unsafe { device::Device::<Bound>::from_raw(raw.parent) };
-
-        Self {
-            // SAFETY: The data was made by `Erased::new::<D>()` in a pinned box. It was made for
-            // another lifetime, which makes no difference to its layout; callbacks are generic in
-            // that lifetime and cannot tell.
-            data: unsafe { Pin::new_unchecked(&*raw.data.cast()) },
-            // SAFETY: `Erased::new` got this very parent as a `D::Parent`.
-            parent: unsafe { <D::Parent as super::parent::Parent>::from_device_unchecked(parent) },
-            // SAFETY: The core's device outlives the driver's data.
-            device: unsafe { &*raw.device },
-        }
-    }
-}
 
 /// The version of [`RawOps`]; changes when the meaning of a field does, or of what it points to.
 const ABI: u32 = 1;

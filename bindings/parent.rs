@@ -394,7 +394,7 @@ impl Faux {
     /// As [`crate::register`].
     pub fn register<D>(&self, options: crate::Options, config: D::Config) -> Result
     where
-        D: super::ops::Driver<Parent = device::Device<Bound>>,
+        D: super::driver::Driver<Parent = device::Device<Bound>>,
     {
         let dev: &device::Device = self.0.as_ref();
         // SAFETY: The faux bus binds the device before `new` returns, lets nobody unbind it, and

@@ -3,8 +3,8 @@
 //! A registration: from probe to the unbinding of the parent, whatever happens between.
 
 use super::{
+    driver::Driver,
     ops::{
-        Driver,
         Erased,
         Ops, //
     },
