@@ -133,7 +133,6 @@ TEST_F(limits, told)
 #define EXPECT_MORE(fd, before, more)                                       \
 	do {                                                                \
 		struct accel_info_limit now = limit_of(fd, (before).limit); \
-                                                                            \
 		EXPECT_EQ((before).file_used + (more), now.file_used);      \
 		EXPECT_EQ((before).user_used + (more), now.user_used);      \
 		EXPECT_EQ((before).device_used + (more), now.device_used);  \
