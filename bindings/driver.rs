@@ -140,7 +140,7 @@ pub trait Driver: Sized + 'static {
     }
 
     /// Brings the device back to work, whatever it is doing and whatever state it is in; `cause`
-    /// is why. Without this function a device that would be reset stays [`State::NeedsReset`].
+    /// is why. Without this function a device that would be reset stays [`crate::State::NeedsReset`].
     ///
     /// No call of the driver is in progress but interrupts, and none begins before this has
     /// returned: neither of user space nor the alarm. Registers that user space has mapped are not
@@ -155,7 +155,7 @@ pub trait Driver: Sized + 'static {
     ///
     /// # Errors
     ///
-    /// It did not help: the device is [`State::Malfunction`] from then on, until root asks for
+    /// It did not help: the device is [`crate::State::Malfunction`] from then on, until root asks for
     /// another reset.
     fn reset(_device: &Lent<'_, '_, Self>, _cause: Cause) -> Result<Contexts> {
         build_error!(VTABLE_DEFAULT_ERROR)

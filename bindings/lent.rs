@@ -64,7 +64,7 @@ impl<'a, 'bound, D: Driver> Lent<'a, 'bound, D> {
 
     /// Lets the device access all of `buffer`, for reading and writing, until the result is dropped.
     ///
-    /// Does not build for a driver without [`Description::dma_bits`].
+    /// Does not build for a driver without [`crate::Description::dma_bits`].
     ///
     /// # Errors
     ///
@@ -154,7 +154,7 @@ impl<'a, 'bound, D: Driver> Lent<'a, 'bound, D> {
         self.device.start_dma();
     }
 
-    /// How many interrupt vectors there are: 0, or from [`Description::interrupts`]' `min` to `max`.
+    /// How many interrupt vectors there are: 0, or from [`crate::Description::interrupts`]' `min` to `max`.
     pub fn interrupts(&self) -> u32 {
         self.device.interrupts()
     }

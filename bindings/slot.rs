@@ -504,9 +504,10 @@ fn name(ops: Ops, kind: u32) -> Option<&'static CStr> {
     let index = (kind as usize).wrapping_sub(Kind::DRIVER as usize);
 
     NAMES.get(kind as usize).copied().or_else(|| {
+        let ioctl = ops.ioctl(index)?;
+
         // SAFETY: A driver's names are constants that end with NUL.
-        ops.ioctl(index)
-            .map(|ioctl| unsafe { CStr::from_char_ptr(ioctl.name) })
+        Some(unsafe { CStr::from_char_ptr(ioctl.name) })
     })
 }
 
