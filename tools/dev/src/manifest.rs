@@ -54,6 +54,8 @@ pub struct Test {
     pub cmdline: Option<String>,
     #[serde(default)]
     pub flavours: Vec<String>,
+    #[serde(default)]
+    pub debug: bool,
     /// Seconds that its long form may take; one that has none is not part of `make stress`.
     pub stress: Option<u64>,
 }
@@ -79,7 +81,9 @@ impl Test {
     }
 
     pub fn runs_on(&self, flavour: &str) -> bool {
-        self.flavours.is_empty() || self.flavours.iter().any(|name| name == flavour)
+        let everywhere = self.flavours.is_empty() && (self.debug || flavour != "debug");
+
+        everywhere || self.flavours.iter().any(|name| name == flavour)
     }
 }
 
