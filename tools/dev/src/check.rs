@@ -24,7 +24,9 @@ const CHECKPATCH_IGNORED: &str = "FILE_PATH_CHANGES,LINUX_VERSION_CODE,EMBEDDED_
 const CHECKPATCH_IGNORED_IN_TESTS: &str = "COMPLEX_MACRO,MACRO_WITH_FLOW_CONTROL,SPACING,\
                                            CAMELCASE,PREFER_KERNEL_TYPES,AVOID_BUG,\
                                            NEW_TYPEDEFS,OPEN_ENDED_LINE,AVOID_EXTERNS,\
-                                           STRCPY,STRNCPY,CONSTANT_CONVERSION";
+                                           STRCPY,STRNCPY,CONSTANT_CONVERSION,VOLATILE,\
+                                           SPLIT_STRING,LINE_SPACING,CODE_INDENT,\
+                                           LEADING_SPACE,BRACES";
 
 struct Check<'a> {
     place: &'a Place,

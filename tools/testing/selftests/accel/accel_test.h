@@ -174,10 +174,6 @@ int accel_call_read(struct accel_call *call, int fd, void *events, size_t size);
 bool accel_call_wait(struct accel_call *call, unsigned int ms);
 void accel_call_join(struct accel_call *call);
 
-/* Pass a file on through a socket, and take it: a file, or a negative errno. */
-int accel_send_fd(int socket, int fd);
-int accel_receive_fd(int socket);
-
 /*
  * By how much limits of time are longer here: kernels that check everything are
  * slow, and accel-dev says how slow.

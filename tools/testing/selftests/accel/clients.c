@@ -4,6 +4,7 @@
  * in the words of their own namespaces.
  */
 
+#include "accel_pass.h"
 #include "accel_test.h"
 #include "kselftest_harness.h"
 

@@ -207,7 +207,6 @@ FIXTURE_TEARDOWN(unplug)
 	TEST_F_TIMEOUT(fixture, test, SHAPE_TIMEOUT)                          \
 	{                                                                     \
 		static const struct how how = { .name = #test, __VA_ARGS__ }; \
-                                                                              \
 		run(_metadata, &how, CYCLES);                                 \
 	}
 

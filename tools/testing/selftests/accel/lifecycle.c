@@ -5,6 +5,7 @@
  * nothing up.
  */
 
+#include "accel_pass.h"
 #include "kselftest_harness.h"
 #include "npu.h"
 

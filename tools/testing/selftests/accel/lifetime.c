@@ -4,6 +4,7 @@
  * what it was. Others have their place elsewhere: Documentation/testing.rst.
  */
 
+#include "accel_pass.h"
 #include "kselftest_harness.h"
 #include "shape.h"
 
@@ -86,11 +87,8 @@ TEST_F(lifetime, cve_2026_23056)
 		EXPECT_TRUE(mremap(map, 0, SIZE, MREMAP_MAYMOVE) == MAP_FAILED);
 		EXPECT_TRUE(mremap(map, SIZE, 2 * SIZE, MREMAP_MAYMOVE) ==
 			    MAP_FAILED);
-		if (what == 1) {
-			ASSERT_TRUE(move(map + PAGE, 2 * PAGE, place));
-		} else {
-			ASSERT_TRUE(move(map, SIZE, place));
-		}
+		ASSERT_TRUE(what == 1 ? move(map + PAGE, 2 * PAGE, place) :
+					move(map, SIZE, place));
 		EXPECT_EQ('x', place[2 * PAGE - 1]);
 		pid = what == 2 ? fork() : 0;
 		ASSERT_LE(0, pid);

@@ -4,6 +4,7 @@
  * at n and n + 1, what is told of it, and that nothing stays counted.
  */
 
+#include "accel_pass.h"
 #include "accel_test.h"
 #include "kselftest_harness.h"
 

@@ -4,6 +4,7 @@
  * their file away.
  */
 
+#include "accel_pass.h"
 #include "kselftest_harness.h"
 #include "npu.h"
 

@@ -5,6 +5,7 @@
  * on pages that never answer is in hostile_pages.c.
  */
 
+#include "accel_pass.h"
 #include "kselftest_harness.h"
 #include "npu.h"
 #include "shape.h"
