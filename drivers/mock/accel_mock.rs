@@ -245,11 +245,24 @@ impl accel::Ioctl<Mock> for Stall {
     type Args = uapi::accel_mock_stall;
     type Arrays = ();
 
-    fn call(_: &Call<'_, '_, Mock>, args: &mut Self::Args, (): ()) -> Result {
-        if args.flags != 0 || args.milliseconds > uapi::ACCEL_MOCK_STALL_MAX {
+    fn call(call: &Call<'_, '_, Mock>, args: &mut Self::Args, (): ()) -> Result {
+        let time = Delta::from_millis(args.milliseconds.into());
+
+        if args.milliseconds > uapi::ACCEL_MOCK_STALL_MAX {
             return Err(EINVAL);
         }
-        fsleep(Delta::from_millis(args.milliseconds.into()));
+        match args.flags {
+            0 => fsleep(time),
+            uapi::ACCEL_MOCK_STALL_POLITE => {
+                let end_ns = accel::now_ns() + time.as_nanos();
+
+                while accel::now_ns() < end_ns {
+                    call.go_on()?;
+                    fsleep(Delta::from_millis(1));
+                }
+            }
+            _ => return Err(EINVAL),
+        }
         Ok(())
     }
 }

@@ -73,15 +73,20 @@ struct accel_mock_submit {
 /* Milliseconds. */
 #define ACCEL_MOCK_STALL_MAX 20000
 
+/* accel_mock_stall.flags */
+#define ACCEL_MOCK_STALL_POLITE \
+	(1U << 0) /* give up when somebody waits for it */
+
 /**
  * struct accel_mock_stall - argument of ACCEL_MOCK_IOCTL_STALL
  * @milliseconds: in, at most ACCEL_MOCK_STALL_MAX
- * @flags: in, 0
+ * @flags: in, ACCEL_MOCK_STALL_*
  *
  * Sleeps inside the driver, as no driver should: what an unregister then does
  * can be seen.
  *
- * Errors: EINVAL @milliseconds or @flags.
+ * Errors: EINVAL @milliseconds or @flags; with ACCEL_MOCK_STALL_POLITE EAGAIN
+ * when a reset waits for it, ENODEV when the device is going.
  */
 struct accel_mock_stall {
 	__u32 milliseconds;

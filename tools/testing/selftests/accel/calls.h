@@ -406,7 +406,7 @@ static const struct call calls[] = {
 	  .zero = { FLAGS(accel_mock_submit, flags, ACCEL_MOCK_SUBMIT_HOLD) },
 	  .counts = true },
 	{ "MOCK_STALL", ACCEL_MOCK_IOCTL_STALL, MOCK, fill_stall, NULL,
-	  .zero = { FLAGS(accel_mock_stall, flags, 0) } },
+	  .zero = { FLAGS(accel_mock_stall, flags, ACCEL_MOCK_STALL_POLITE) } },
 	{ "MOCK_LATER", ACCEL_MOCK_IOCTL_LATER, MOCK, fill_later, undo_later,
 	  .zero = { FLAGS(accel_mock_later, flags,
 			  ACCEL_MOCK_LATER_POLL | ACCEL_MOCK_LATER_STALL |

@@ -99,6 +99,18 @@ static uint64_t wait_resets(int fd, uint64_t count)
 	return now.resets;
 }
 
+/* What add() answers once it is @answer, or after a while. */
+static int wait_add(int fd, int answer)
+{
+	int64_t end = accel_now() + SOON_MS * NSEC_PER_MSEC;
+	int ret;
+
+	do
+		ret = add(fd);
+	while (ret != answer && accel_now() < end);
+	return ret;
+}
+
 /* A device that works as after it was made. */
 static int restored(void)
 {
@@ -106,6 +118,17 @@ static int restored(void)
 
 	return ret ? ret : accel_restore();
 }
+
+/* Bring back a device that the test has taken away. */
+#define reopen(self)                                                        \
+	do {                                                                \
+		close((self)->fd);                                          \
+		close((self)->control);                                     \
+		ASSERT_EQ(0, accel_restore());                              \
+		(self)->fd = accel_open(O_RDWR | O_CLOEXEC);                \
+		(self)->control = accel_open_control(O_RDONLY | O_CLOEXEC); \
+		EXPECT_EQ(42, add((self)->fd));                             \
+	} while (0)
 
 FIXTURE_TEARDOWN(reset)
 {
@@ -536,6 +559,109 @@ TEST_F(reset, waits_for_calls)
 	EXPECT_LE((int64_t)after.since_ns, waiting.ended);
 }
 
+/* A call that takes long gives up when a reset, or the end, waits for it. */
+TEST_F(reset, long_calls_give_up)
+{
+	struct accel_mock_stall stall = {
+		.milliseconds = ACCEL_MOCK_STALL_MAX,
+		.flags = ACCEL_MOCK_STALL_POLITE,
+	};
+	struct accel_info_state before;
+	struct accel_call call;
+
+	ASSERT_EQ(0, get_state(self->control, &before));
+	ASSERT_EQ(0, accel_call_start(&call, self->fd, ACCEL_MOCK_IOCTL_STALL,
+				      &stall));
+	EXPECT_FALSE(accel_call_wait(&call, 50));
+	ASSERT_EQ(0, ask(self->fd, ACCEL_MOCK_ASK_RESET, 0, 0));
+	EXPECT_TRUE(accel_call_wait(&call, SOON_MS));
+	accel_call_join(&call);
+	EXPECT_EQ(-EAGAIN, call.result);
+	EXPECT_EQ(before.resets + 1,
+		  wait_resets(self->control, before.resets + 1));
+	ASSERT_EQ(0, accel_call_start(&call, self->fd, ACCEL_MOCK_IOCTL_STALL,
+				      &stall));
+	EXPECT_FALSE(accel_call_wait(&call, 50));
+	ASSERT_EQ(0, accel_remove());
+	EXPECT_TRUE(accel_call_wait(&call, SOON_MS));
+	accel_call_join(&call);
+	EXPECT_EQ(-ENODEV, call.result);
+	reopen(self);
+}
+
+/* Each user loses what is its own, in whatever process. */
+TEST_F(reset, two_users)
+{
+	int ready[2], go[2], status;
+	char byte = 0;
+	pid_t child;
+
+	ASSERT_EQ(0, pipe(ready));
+	ASSERT_EQ(0, pipe(go));
+	child = fork();
+	ASSERT_LE(0, child);
+	if (!child) {
+		int fd = accel_open(O_RDWR | O_CLOEXEC);
+		int found = fd < 0 ? 1 : 0;
+
+		if (setuid(65534) || add(fd) != 42)
+			found = 2;
+		if (write(ready[1], &byte, 1) != 1 ||
+		    read(go[0], &byte, 1) != 1)
+			found = 3;
+		if (!found && add(fd) != -ESTALE)
+			found = 4;
+		_exit(found);
+	}
+	ASSERT_EQ(1, read(ready[0], &byte, 1));
+	EXPECT_EQ(42, add(self->fd));
+	ASSERT_EQ(0, ask(self->fd, ACCEL_MOCK_ASK_RESET, ACCEL_MOCK_RESET_LOSE,
+			 0));
+	EXPECT_EQ(-ESTALE, wait_add(self->fd, -ESTALE));
+	ASSERT_EQ(1, write(go[1], &byte, 1));
+	ASSERT_EQ(child, waitpid(child, &status, 0));
+	EXPECT_EQ(0, WIFEXITED(status) ? WEXITSTATUS(status) : -1);
+}
+
+/* Resets that follow each other at once, and files that come and go. */
+TEST_F(reset, closed_by_signal)
+{
+	int go[2];
+	char byte;
+	pid_t child;
+
+	for (int i = 0; i < 20; i++) {
+		uint32_t timeline;
+
+		ASSERT_EQ(0, pipe(go));
+		child = fork();
+		ASSERT_LE(0, child);
+		if (!child) {
+			struct accel_mock_add arg = {};
+			int fd;
+
+			do
+				fd = accel_open(O_RDWR | O_CLOEXEC);
+			while (fd == -EAGAIN);
+			if (fd < 0 || accel_timeline_create(fd, &timeline))
+				_exit(1);
+			accel_submit_held(fd, timeline);
+			if (write(go[1], "", 1) != 1)
+				_exit(2);
+			for (;;)
+				accel_ioctl(fd, ACCEL_MOCK_IOCTL_ADD, &arg);
+		}
+		ASSERT_EQ(1, read(go[0], &byte, 1));
+		ASSERT_EQ(0, ask(self->fd, ACCEL_MOCK_ASK_RESET, 0, i));
+		ASSERT_EQ(0, kill(child, SIGKILL));
+		ASSERT_EQ(child, waitpid(child, NULL, 0));
+		close(go[0]);
+		close(go[1]);
+	}
+	EXPECT_EQ(ACCEL_STATE_OPERATIONAL,
+		  wait_state(self->control, ACCEL_STATE_OPERATIONAL));
+}
+
 /* To close a file waits for the reset, and not for more. */
 TEST_F(reset, close_waits)
 {
@@ -581,12 +707,7 @@ TEST_F(reset, unplugged)
 	accel_call_join(&call);
 	EXPECT_EQ(-ENODEV, call.result);
 	EXPECT_EQ(-ENODEV, get_state(self->control, &state));
-	close(self->fd);
-	close(self->control);
-	ASSERT_EQ(0, accel_restore());
-	self->fd = accel_open(O_RDWR | O_CLOEXEC);
-	self->control = accel_open_control(O_RDONLY | O_CLOEXEC);
-	EXPECT_EQ(42, add(self->fd));
+	reopen(self);
 }
 
 /* What users do at the same time; each has an answer that is documented. */
