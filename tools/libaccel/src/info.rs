@@ -210,6 +210,10 @@ pub struct State {
     pub since_ns: u64,
     /// Nanoseconds of `CLOCK_MONOTONIC` when its driver registered it.
     pub registered_ns: u64,
+    /// Why it came into that state.
+    pub cause: Cause,
+    /// Resets since its driver registered it, whether or not they helped.
+    pub resets: u64,
 }
 
 impl From<&accel_info_state> for State {
@@ -218,6 +222,32 @@ impl From<&accel_info_state> for State {
             status: raw.state.into(),
             since_ns: raw.since_ns,
             registered_ns: raw.registered_ns,
+            cause: raw.cause.into(),
+            resets: raw.resets,
+        }
+    }
+}
+
+/// Resets of a device for one cause, since its driver registered it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resets {
+    /// What they were for.
+    pub cause: Cause,
+    /// How many there were, whether or not they helped.
+    pub count: u64,
+    /// Those that did not help.
+    pub failed: u64,
+    /// Nanoseconds of `CLOCK_MONOTONIC` when the last began, if there was one.
+    pub last_ns: Option<u64>,
+}
+
+impl From<&accel_info_resets> for Resets {
+    fn from(raw: &accel_info_resets) -> Self {
+        Self {
+            cause: raw.cause.into(),
+            count: raw.count,
+            failed: raw.failed,
+            last_ns: (raw.count != 0).then_some(raw.last_ns),
         }
     }
 }
@@ -331,6 +361,17 @@ pub trait Info: AsFd {
     /// `ENODEV` when it is gone.
     fn opens(&self) -> Result<Opens> {
         one(self.node(), ACCEL_INFO_OPENS, |raw: &accel_info_opens| {
+            raw.into()
+        })
+    }
+
+    /// Its resets, by cause.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` when it is gone; `EOPNOTSUPP` when the kernel is older than this query.
+    fn resets(&self) -> Result<Vec<Resets>> {
+        all(self.node(), ACCEL_INFO_RESETS, |raw: &accel_info_resets| {
             raw.into()
         })
     }
@@ -491,6 +532,22 @@ mod tests {
         assert_eq!(format!("{status:>14}"), "  unknown (77)");
         assert_eq!(format!("{:8}|", Class::Npu), "npu     |");
         assert_eq!(Status::from(ACCEL_STATE_NEEDS_RESET), Status::NeedsReset);
+    }
+
+    #[test]
+    fn no_reset_was_at_no_time() {
+        let mut raw = accel_info_resets {
+            cause: ACCEL_CAUSE_WATCHDOG,
+            ..Default::default()
+        };
+        assert_eq!(Resets::from(&raw).last_ns, None);
+        raw.count = 2;
+        raw.failed = 1;
+        raw.last_ns = 7;
+        let resets = Resets::from(&raw);
+        assert_eq!(resets.cause, Cause::Watchdog);
+        assert_eq!((resets.count, resets.failed), (2, 1));
+        assert_eq!(resets.last_ns, Some(7));
     }
 
     #[test]

@@ -52,7 +52,8 @@ pub use discover::{Device, Scan, devices, find, scan};
 pub use error::{Error, Result};
 pub use event::{Event, Events, Wanted, What};
 pub use info::{
-    Cause, Class, Function, Identity, Info, Memory, MemoryKind, Opens, Pci, Query, State, Status,
+    Cause, Class, Function, Identity, Info, Memory, MemoryKind, Opens, Pci, Query, Resets, State,
+    Status,
 };
 pub use request::Request;
 pub use rustix::io::Errno;

@@ -50,6 +50,7 @@ unsafe impl Plain for accel_info_identity {}
 unsafe impl Plain for accel_info_state {}
 unsafe impl Plain for accel_info_memory {}
 unsafe impl Plain for accel_info_opens {}
+unsafe impl Plain for accel_info_resets {}
 
 /// What rustix wants to know about one call.
 struct Call<'a, T> {
