@@ -111,6 +111,17 @@ static int wait_add(int fd, int answer)
 	return ret;
 }
 
+/* Ask as root does. */
+static int ask_as_user(void)
+{
+	const struct accel_target *target = accel_target();
+	char path[128];
+
+	snprintf(path, sizeof(path), "/sys/class/%s/%s/reset", accel_class(),
+		 strrchr(target->compute, '/') + 1);
+	return accel_write_line(path, "1");
+}
+
 /* A device that works as after it was made. */
 static int restored(void)
 {
@@ -506,6 +517,58 @@ TEST_F(reset, given_up)
 	accel_sleep_ms(200);
 	ASSERT_EQ(0, get_state(self->control, &later));
 	EXPECT_EQ(0, memcmp(&state, &later, sizeof(later)));
+}
+
+/* Root gets it out of a malfunction, by a reset that helps. */
+TEST_F(reset, by_root)
+{
+	struct accel_info_resets old, new;
+	struct accel_info_state state;
+	uint32_t handle;
+	void *map;
+
+	map = accel_buffer_new(self->fd, 4096, &handle);
+	ASSERT_TRUE(map != NULL);
+	strcpy(map, "kept");
+	old = resets(self->control, ACCEL_CAUSE_USER);
+	/* Of a device that is well. */
+	ASSERT_EQ(0, get_state(self->control, &state));
+	ASSERT_EQ(0, ask_as_user());
+	ASSERT_EQ(state.resets + 1,
+		  wait_resets(self->control, state.resets + 1));
+	EXPECT_EQ(42, add(self->fd));
+	/* Of one whose reset has failed: not by one that fails too. */
+	ASSERT_EQ(0, ask(self->fd, ACCEL_MOCK_ASK_RESET, ACCEL_MOCK_RESET_FAIL,
+			 0));
+	ASSERT_EQ(ACCEL_STATE_MALFUNCTION,
+		  wait_state(self->control, ACCEL_STATE_MALFUNCTION));
+	ASSERT_EQ(0, ask_as_user());
+	ASSERT_EQ(state.resets + 3,
+		  wait_resets(self->control, state.resets + 3));
+	ASSERT_EQ(0, get_state(self->control, &state));
+	EXPECT_EQ(ACCEL_STATE_MALFUNCTION, state.state);
+	EXPECT_EQ(ACCEL_CAUSE_USER, state.cause);
+	EXPECT_EQ(-EIO, add(self->fd));
+	new = resets(self->control, ACCEL_CAUSE_USER);
+	EXPECT_EQ(old.count + 2, new.count);
+	EXPECT_EQ(old.failed + 1, new.failed);
+	EXPECT_STREQ("kept", map);
+	munmap(map, 4096);
+}
+
+/* A device that was given up goes on where it was, after a reset by root. */
+TEST_F(reset, given_up_and_back)
+{
+	struct accel_info_state state;
+
+	ASSERT_EQ(0, ask(self->fd, ACCEL_MOCK_ASK_FAIL, 0, 0));
+	EXPECT_EQ(-EIO, add(self->fd));
+	ASSERT_EQ(0, ask_as_user());
+	ASSERT_EQ(ACCEL_STATE_OPERATIONAL,
+		  wait_state(self->control, ACCEL_STATE_OPERATIONAL));
+	ASSERT_EQ(0, get_state(self->control, &state));
+	EXPECT_EQ(ACCEL_CAUSE_USER, state.cause);
+	EXPECT_EQ(42, add(self->fd));
 }
 
 /* A device that needs a reset gets it from whoever asks. */
