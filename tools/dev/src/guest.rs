@@ -327,7 +327,8 @@ impl Guest<'_> {
             .arg(folder.join(INITRD))
             .arg("-append")
             .arg(format!(
-                "{} panic=-1 oops=panic rcupdate.rcu_cpu_stall_timeout=60 {}",
+                // A guest that waited for its turn finds its TSC unstable, and has no good clock then.
+                "{} tsc=reliable panic=-1 oops=panic rcupdate.rcu_cpu_stall_timeout=60 {}",
                 self.kernel.flavour.cmdline, self.cmdline
             ))
             .args(["-device", "virtio-serial-pci"]);
