@@ -78,14 +78,41 @@ impl Limit {
         Self::Jobs,
         Self::Events,
     ];
+
+    /// What it is called.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Files => "files",
+            Self::Contexts => "contexts",
+            Self::Buffers => "buffers",
+            Self::Mappings => "mappings",
+            Self::Timelines => "timelines",
+            Self::Jobs => "jobs",
+            Self::Events => "events",
+        }
+    }
 }
 
 /// Whose limit it is.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Scope {
+pub(crate) enum Scope {
     File,
     User,
     Device,
+}
+
+impl Scope {
+    /// All.
+    pub(crate) const ALL: [Self; 3] = [Self::File, Self::User, Self::Device];
+
+    /// What it is called.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::User => "user",
+            Self::Device => "device",
+        }
+    }
 }
 
 impl Node {
@@ -259,6 +286,8 @@ impl Books {
 /// What all files on one device have.
 #[pin_data]
 pub(crate) struct DeviceAccount {
+    /// Contexts that the device takes, whatever root says.
+    contexts: u32,
     #[pin]
     books: SpinLock<Books>,
 }
@@ -271,10 +300,13 @@ impl DeviceAccount {
     /// `ENOMEM`.
     pub(crate) fn new(contexts: u32) -> Result<Arc<Self>> {
         let mut max = DEVICE_MAX;
-
-        if contexts != 0 {
-            *of_mut(&mut max, Limit::Contexts) = contexts;
-        }
+        let contexts = match contexts {
+            0 => u32::MAX,
+            contexts => {
+                *of_mut(&mut max, Limit::Contexts) = contexts;
+                contexts
+            }
+        };
         let books = Books {
             max,
             user_max: USER_MAX,
@@ -284,10 +316,39 @@ impl DeviceAccount {
 
         Arc::pin_init(
             pin_init!(Self {
+                contexts,
                 books <- new_spinlock!(books, "accel_books"),
             }),
             GFP_KERNEL,
         )
+    }
+
+    /// Most of a thing; [`u32::MAX`] is no limit.
+    pub(crate) fn max(&self, scope: Scope, limit: Limit) -> u32 {
+        match scope {
+            Scope::File => file_max(limit),
+            Scope::User => *of(&self.books.lock().user_max, limit),
+            Scope::Device => *of(&self.books.lock().max, limit),
+        }
+    }
+
+    /// Has there be at most `max` from now on. Nobody loses what is more.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for more contexts than the device takes; `EPERM` for files, whose limits are fixed.
+    pub(crate) fn set_max(&self, scope: Scope, limit: Limit, max: u32) -> Result {
+        let books = &mut *self.books.lock();
+
+        match scope {
+            Scope::File => return Err(EPERM),
+            Scope::User => *of_mut(&mut books.user_max, limit) = max,
+            Scope::Device if limit == Limit::Contexts && max > self.contexts => {
+                return Err(EINVAL);
+            }
+            Scope::Device => *of_mut(&mut books.max, limit) = max,
+        }
+        Ok(())
     }
 
     /// How much all files on the device have.
@@ -476,5 +537,151 @@ impl Drop for Opened {
         let FileAccount { device, user, .. } = self.file.account();
 
         device.books.lock().give(*user, self.node.counts_as());
+    }
+}
+
+#[kunit_tests(accel_limits)]
+mod limits_tests {
+    use super::*;
+
+    const ONE: &[Limit] = &[Limit::Buffers];
+    const BOTH: &[Limit] = &[Limit::Files, Limit::Contexts];
+
+    /// Books for `room` users, with these limits on everything.
+    fn books(room: usize, user_max: u32, max: u32) -> Result<Books> {
+        Ok(Books {
+            max: [max; Limit::ALL.len()],
+            user_max: [user_max; Limit::ALL.len()],
+            used: [0; Limit::ALL.len()],
+            users: KVVec::with_capacity(room, GFP_KERNEL)?,
+        })
+    }
+
+    fn used(books: &Books, id: u32, limit: Limit) -> Option<u32> {
+        let at = books.find(id).ok()?;
+
+        books.users.get(at).map(|user| *of(&user.used, limit))
+    }
+
+    #[test]
+    fn numbers_are_indices() {
+        for (index, limit) in Limit::ALL.iter().enumerate() {
+            assert_eq!(index, *limit as usize);
+        }
+    }
+
+    #[test]
+    fn user_at_the_limit_and_one_more() -> Result {
+        let mut books = books(4, 3, 100)?;
+
+        for _ in 0..3 {
+            assert!(books.take(7, ONE).is_ok());
+        }
+        let refused = Refused::At(Limit::Buffers, Scope::User);
+        assert!(books.take(7, ONE) == Err(refused));
+        assert!(books.take(8, ONE).is_ok());
+        assert_eq!(used(&books, 7, Limit::Buffers), Some(3));
+        assert_eq!(*of(&books.used, Limit::Buffers), 4);
+        books.give(7, ONE);
+        assert!(books.take(7, ONE).is_ok());
+        assert!(books.take(7, ONE) == Err(refused));
+        Ok(())
+    }
+
+    #[test]
+    fn device_at_the_limit_and_one_more() -> Result {
+        let mut books = books(8, 100, 3)?;
+
+        for id in 0..3 {
+            assert!(books.take(id, ONE).is_ok());
+        }
+        assert!(books.take(5, ONE) == Err(Refused::At(Limit::Buffers, Scope::Device)));
+        // Who was refused is not known, and has nothing.
+        assert_eq!(used(&books, 5, Limit::Buffers), None);
+        books.give(1, ONE);
+        assert!(books.take(5, ONE).is_ok());
+        Ok(())
+    }
+
+    // No driver takes as many jobs as a file may have: here it is seen.
+    #[test]
+    fn file_at_the_limit_and_one_more() -> Result {
+        let device = DeviceAccount::new(0)?;
+        let file = KBox::init(FileAccount::new(&device, Node::Compute, 7), GFP_KERNEL)?;
+
+        device.make_room()?;
+        assert!(device.books.lock().take(7, BOTH).is_ok());
+        for limit in Limit::ALL {
+            let refused = Refused::At(limit, Scope::File);
+
+            for _ in file.used(limit)..file_max(limit) {
+                assert!(file.take(limit).is_ok());
+            }
+            assert!(file.take(limit) == Err(refused));
+            assert_eq!(file.used(limit), file_max(limit));
+            assert_eq!(device.used(limit), file_max(limit));
+            file.give(limit);
+            assert!(file.take(limit).is_ok());
+            assert!(file.take(limit) == Err(refused));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn all_or_none() -> Result {
+        let mut books = books(4, 100, 100)?;
+
+        *of_mut(&mut books.max, Limit::Contexts) = 1;
+        assert!(books.take(1, BOTH).is_ok());
+        assert!(books.take(1, BOTH) == Err(Refused::At(Limit::Contexts, Scope::Device)));
+        assert_eq!(*of(&books.used, Limit::Files), 1);
+        assert_eq!(used(&books, 1, Limit::Files), Some(1));
+        books.give(1, BOTH);
+        assert_eq!(*of(&books.used, Limit::Files), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn users_go_with_their_last_use() -> Result {
+        let mut books = books(3, 100, 100)?;
+
+        for id in [5, 1, 3] {
+            assert!(books.take(id, ONE).is_ok());
+            assert!(books.take(id, BOTH).is_ok());
+        }
+        assert!(books.users.is_sorted_by_key(|user| user.id));
+        // There is room for three.
+        assert!(books.take(2, ONE) == Err(Refused::NoRoom));
+        assert_eq!(*of(&books.used, Limit::Buffers), 3);
+        books.give(3, ONE);
+        assert!(books.take(2, ONE) == Err(Refused::NoRoom));
+        books.give(3, BOTH);
+        assert_eq!(used(&books, 3, Limit::Files), None);
+        assert!(books.take(2, ONE).is_ok());
+        assert!(books.users.is_sorted_by_key(|user| user.id));
+        // To give back what nobody has changes nothing.
+        books.give(9, ONE);
+        assert_eq!(*of(&books.used, Limit::Buffers), 3);
+        Ok(())
+    }
+
+    #[test]
+    fn errors() {
+        let errno = |limit, scope| Error::from(Refused::At(limit, scope)).to_errno();
+
+        assert_eq!(
+            errno(Limit::Files, Scope::User),
+            Error::from(EDQUOT).to_errno()
+        );
+        assert_eq!(errno(Limit::Files, Scope::Device), ENOSPC.to_errno());
+        assert_eq!(errno(Limit::Contexts, Scope::Device), EBUSY.to_errno());
+        assert_eq!(
+            errno(Limit::Contexts, Scope::User),
+            Error::from(EDQUOT).to_errno()
+        );
+        assert_eq!(errno(Limit::Buffers, Scope::File), ENOSPC.to_errno());
+        for scope in Scope::ALL {
+            assert_eq!(errno(Limit::Jobs, scope), EAGAIN.to_errno());
+        }
     }
 }

@@ -23,6 +23,10 @@ use crate::{
     },
     device::Device,
     file::Node,
+    limits::{
+        Limit,
+        Scope, //
+    },
     state::{
         Cause,
         Change,
@@ -44,6 +48,11 @@ use kernel::{
 const READ: u16 = 0o444;
 /// Root may write.
 const WRITE: u16 = 0o200;
+/// And root may write.
+const READ_WRITE: u16 = 0o644;
+
+/// How no limit is written, as in control groups.
+const NO_LIMIT: &str = "max";
 
 /// What `enum accel_state` is called.
 const STATES: [&str; 6] = [
@@ -103,6 +112,8 @@ pub(crate) enum What {
     Common(&'static Attribute),
     /// The one of the driver's table that has this index.
     Declared(usize),
+    /// Most of a thing, in the directory `limits`.
+    Limit(Scope, Limit),
 }
 
 /// Who the device is. Constant.
@@ -210,7 +221,7 @@ static MEMORY: [Attribute; 2] = [
 #[derive(Clone)]
 pub(crate) struct Common {
     identity: Arc<Group>,
-    rest: [Arc<Group>; 4],
+    rest: [Arc<Group>; 5],
 }
 
 impl Common {
@@ -222,6 +233,7 @@ impl Common {
                 group(Some(c"resets"), &RESETS)?,
                 group(Some(c"opens"), &OPENS)?,
                 group(Some(c"memory"), &MEMORY)?,
+                limits()?,
             ],
         })
     }
@@ -272,11 +284,35 @@ fn declared(device: &Device) -> Result<Arc<Group>> {
     )?)
 }
 
+/// The directory `limits`.
+fn limits() -> Result<Arc<Group>> {
+    let mut all = KVec::new();
+
+    for scope in Scope::ALL {
+        for limit in Limit::ALL {
+            all.push((scope, limit), GFP_KERNEL)?;
+        }
+    }
+    let files = all.iter().map(|&(scope, limit)| {
+        let name = CString::try_from_fmt(fmt!("{}_{}", scope.name(), limit.name()));
+        let mode = match scope {
+            Scope::File => READ,
+            Scope::User | Scope::Device => READ_WRITE,
+        };
+
+        (name, mode, What::Limit(scope, limit))
+    });
+    let group = Group::new(Some(c"limits"), files)?;
+
+    Ok(Arc::new(group, GFP_KERNEL)?)
+}
+
 /// Whether `device` has `what`.
 pub(crate) fn exists(device: &Device, what: &What) -> bool {
     match what {
         What::Common(attribute) => (attribute.exists)(device),
         What::Declared(_) => true,
+        What::Limit(..) => true,
     }
 }
 
@@ -293,6 +329,14 @@ pub(crate) fn show(device: &Device, what: &What, to: &mut Formatter<'_>) -> Resu
             (attribute.show)(device, to)?;
         }
         What::Declared(index) => device.show_declared(*index, to)?,
+        What::Limit(scope, limit) => {
+            let _monitor = device.slot().monitor(MonitorKind::ATTRIBUTE)?;
+
+            match device.account().max(*scope, *limit) {
+                u32::MAX => put(to, fmt!("{}", NO_LIMIT))?,
+                max => put(to, fmt!("{}", max))?,
+            }
+        }
     }
     put(to, fmt!("\n"))
 }
@@ -308,7 +352,24 @@ pub(crate) fn store(device: &Device, what: &What, text: &[u8]) -> Result {
     match what {
         What::Common(attribute) => (attribute.store)(device, text),
         What::Declared(index) => device.store_declared(*index, text),
+        What::Limit(scope, limit) => device.account().set_max(*scope, *limit, number(text)?),
     }
+}
+
+/// A decimal number, or none.
+fn number(text: &[u8]) -> Result<u32> {
+    let text = text.strip_suffix(b"\n").unwrap_or(text);
+
+    if text == NO_LIMIT.as_bytes() {
+        return Ok(u32::MAX);
+    }
+    // No sign, which Rust would take.
+    if !text.iter().all(u8::is_ascii_digit) {
+        return Err(EINVAL);
+    }
+    let text = core::str::from_utf8(text).map_err(|_| EINVAL)?;
+
+    text.parse().map_err(|_| EINVAL)
 }
 
 /// Sends the uevent of `change`.

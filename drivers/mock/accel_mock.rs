@@ -593,6 +593,10 @@ module! {
             default: 0,
             description: "Milliseconds that making an accelerator takes longer",
         },
+        exclusive: u32 {
+            default: 0,
+            description: "Whether each takes one compute file at a time",
+        },
     },
 }
 
@@ -609,7 +613,13 @@ impl kernel::Module for Module {
             let device = accel::Faux::new(&name)?;
 
             for _ in 0..*module_parameters::registrations.value() {
-                device.register::<Mock>(accel::Options::default(), ())?;
+                device.register::<Mock>(
+                    accel::Options {
+                        exclusive: *module_parameters::exclusive.value() != 0,
+                        ..accel::Options::default()
+                    },
+                    (),
+                )?;
             }
             devices.push(device, GFP_KERNEL)?;
         }

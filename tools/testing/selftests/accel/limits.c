@@ -5,7 +5,7 @@
  */
 
 #include "accel_pass.h"
-#include "accel_test.h"
+#include "users.h"
 #include "kselftest_harness.h"
 
 #include <sched.h>
@@ -13,11 +13,6 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 
-#define LIMITS (ACCEL_LIMIT_EVENTS + 1)
-#define PAGE 4096
-/* Users that have nothing else on the device. */
-#define ALICE 4001
-#define BOB 4002
 /* What is documented. */
 #define USER_FILES 4096
 
@@ -27,14 +22,6 @@ FIXTURE(limits)
 	rlim_t files;
 	int fd;
 };
-
-static void allow(const struct stat *nodes)
-{
-	const struct accel_target *target = accel_target();
-
-	chmod(target->compute, nodes ? nodes[0].st_mode & 07777 : 0666);
-	chmod(target->control, nodes ? nodes[1].st_mode & 07777 : 0666);
-}
 
 FIXTURE_SETUP(limits)
 {
@@ -57,27 +44,6 @@ FIXTURE_TEARDOWN(limits)
 {
 	close(self->fd);
 	allow(self->nodes);
-}
-
-static struct accel_info_limit limit_of(int fd, uint32_t limit)
-{
-	struct accel_info_limit answer = { .limit = ~0U };
-
-	accel_info(fd, ACCEL_INFO_LIMITS, limit, &answer, sizeof(answer));
-	return answer;
-}
-
-static int open_as(uid_t user, bool control)
-{
-	int fd;
-
-	if (seteuid(user))
-		return -errno;
-	fd = control ? accel_open_control(O_RDWR | O_CLOEXEC) :
-		       accel_open(O_RDWR | O_CLOEXEC);
-	if (seteuid(0))
-		return -errno;
-	return fd;
 }
 
 TEST_F(limits, told)
