@@ -215,9 +215,14 @@ fn open_advice(errno: Errno) -> &'static str {
         Errno::NODEV | Errno::NXIO => GONE,
         Errno::BUSY => "As many use it as it can serve: close another user, or take another device",
         Errno::AGAIN => "It is being reset: try again in a moment",
+        Errno::DQUOT => DQUOT,
+        Errno::NOSPC => "As many files of it are open as it takes: close another program",
         _ => "",
     }
 }
+
+const DQUOT: &str = "You have as many of these on this device as a user may: close what is not \
+     needed. Root sets the limits in /sys/class/accel/accelN/limits (or accel_core)";
 
 const GONE: &str = "The device is gone: close it and look for it again";
 
@@ -253,7 +258,8 @@ fn errno_advice(errno: Errno) -> &'static str {
         Errno::NODATA => "This device has no such thing",
         Errno::TIME => "The deadline passed; what was waited for may still happen",
         Errno::NOMEM => "No memory, or the limit of the memory cgroup (memory.max) is reached",
-        Errno::NOSPC => "This open file has as many objects as it may: drop some",
+        Errno::NOSPC => "This open file, or the device, has as many as it may: drop some",
+        Errno::DQUOT => DQUOT,
         Errno::NOENT => "This open file has no such object: objects belong to the file they are of",
         Errno::BUSY => "The device is being reset or used up: try again in a moment",
         _ => "",
@@ -282,6 +288,7 @@ impl fmt::Display for Named {
             Errno::BADF => Some(("bad file descriptor", "EBADF")),
             Errno::BUSY => Some(("busy", "EBUSY")),
             Errno::CANCELED => Some(("cancelled", "ECANCELED")),
+            Errno::DQUOT => Some(("quota exceeded", "EDQUOT")),
             Errno::EXIST => Some(("exists already", "EEXIST")),
             Errno::FAULT => Some(("bad address", "EFAULT")),
             Errno::INTR => Some(("interrupted", "EINTR")),

@@ -2,7 +2,6 @@
 //! What a device says about itself, on either of its nodes.
 
 use std::ffi::c_char;
-use std::fmt;
 use std::os::fd::AsFd;
 
 use rustix::io::Errno;
@@ -10,6 +9,7 @@ use rustix::io::Errno;
 use crate::node::Node;
 use crate::sys::{self, Plain};
 use crate::uapi::*;
+use crate::usage::{Client, Limits};
 use crate::{Error, Events, Result, Wanted};
 
 /// Makes an enum of a C one; numbers of newer kernels are kept as they are.
@@ -33,8 +33,8 @@ macro_rules! enumeration {
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 match self {
                     $(Self::$variant => f.pad($text),)*
                     Self::Unknown(number) => f.pad(&format!("unknown ({number})")),
@@ -43,6 +43,8 @@ macro_rules! enumeration {
         }
     };
 }
+
+pub(crate) use enumeration;
 
 enumeration! {
     /// What kind of function of its parent a device is.
@@ -387,6 +389,32 @@ pub trait Info: AsFd {
         })
     }
 
+    /// The compute files that are open, in no particular order; `None` for those of other users,
+    /// of whom only root is told. One that is opened or closed meanwhile may be missing, or be there
+    /// twice.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` when it is gone.
+    fn clients(&self) -> Result<Vec<Option<Client>>> {
+        all(
+            self.node(),
+            ACCEL_INFO_CLIENTS,
+            |raw: &accel_info_client| Client::from_raw(raw),
+        )
+    }
+
+    /// What this file, the user who opened it and the device may have, and what they have.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` when it is gone.
+    fn limits(&self) -> Result<Vec<Limits>> {
+        all(self.node(), ACCEL_INFO_LIMITS, |raw: &accel_info_limit| {
+            raw.into()
+        })
+    }
+
     /// The queries that it answers.
     ///
     /// # Errors
@@ -461,7 +489,7 @@ fn collect<T>(mut ask: impl FnMut(u32) -> Result<T, Errno>) -> Result<Vec<T>, Er
 }
 
 /// The text of a C array of characters: up to its NUL, or all of it.
-fn text(chars: &[c_char]) -> String {
+pub(crate) fn text(chars: &[c_char]) -> String {
     let bytes: Vec<u8> = chars
         .iter()
         .map(|c| c.to_ne_bytes()[0])

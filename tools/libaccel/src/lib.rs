@@ -45,6 +45,7 @@ mod request;
 mod sys;
 mod timeline;
 pub mod uapi;
+mod usage;
 
 pub use buffer::{Buffer, Mapping};
 pub use device::{Compute, Control};
@@ -59,3 +60,4 @@ pub use request::Request;
 pub use rustix::io::Errno;
 pub use sys::Plain;
 pub use timeline::{Deadline, Timeline};
+pub use usage::{Client, Limits, Thing, Usage};

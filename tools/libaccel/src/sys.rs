@@ -51,6 +51,8 @@ unsafe impl Plain for accel_info_state {}
 unsafe impl Plain for accel_info_memory {}
 unsafe impl Plain for accel_info_opens {}
 unsafe impl Plain for accel_info_resets {}
+unsafe impl Plain for accel_info_client {}
+unsafe impl Plain for accel_info_limit {}
 
 /// What rustix wants to know about one call.
 struct Call<'a, T> {
