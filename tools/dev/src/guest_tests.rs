@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use crate::guest::{Ended, Guest, Job, Said};
 use crate::kunit;
+use crate::packages;
 use crate::place::Place;
 use crate::programs::Built;
 use crate::report::{say, seconds};
@@ -208,6 +209,20 @@ fn guest<'a>(place: &'a Place, ready: &'a Ready, form: Form, left: &[Run]) -> Re
             guest.npu = test.npu.unwrap_or(guest.npu);
             guest.npu_interrupts = test.npu_interrupts.unwrap_or(guest.npu_interrupts);
             guest.cmdline = test.cmdline.clone().unwrap_or_default();
+            if !test.packages.is_empty() {
+                let folder = packages::folder(place, &test.packages)?;
+                guest
+                    .contents
+                    .files
+                    .push(("usr".to_owned(), folder.join("usr")));
+            }
+            for file in &test.files {
+                let name = file.rsplit('/').next().unwrap_or(file);
+                guest.contents.files.push((
+                    format!("usr/lib/accel/selftests/{name}"),
+                    place.tree.join(file),
+                ));
+            }
         }
     }
     guest.contents.texts.push(("accel/tests".to_owned(), list));

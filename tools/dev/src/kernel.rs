@@ -15,8 +15,8 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::command::{logged, output, tied};
+use crate::packages;
 use crate::place::Place;
-use crate::report::say;
 use crate::step::{self, Lock};
 use crate::support::{FLAVOURS, Flavour, Origin, SERIES, SOURCE_LEFT_OUT};
 
@@ -173,7 +173,7 @@ fn find(place: &Place, debian: &str) -> Result<Choice> {
     if let Some(choice) = find_once(place, debian)? {
         return Ok(choice);
     }
-    update_lists(place)?;
+    packages::update_lists(place)?;
     find_once(place, debian)?.with_context(|| {
         format!(
             "no suitable kernel: looked for linux-image-<version>-{debian}, \
@@ -251,44 +251,6 @@ fn compare_versions(a: &str, b: &str) -> Ordering {
     numbers(a).cmp(&numbers(b))
 }
 
-fn update_lists(place: &Place) -> Result<()> {
-    say("package lists ...");
-    logged(
-        tied("apt-get").args(["-q", "update", "--error-on=any"]),
-        &place.log("apt-update.log"),
-        "package lists",
-    )
-}
-
-/// Fetches packages of one version and unpacks them into `to`, without running their scripts.
-fn unpack_packages(place: &Place, names: &[String], version: &str, to: &Path) -> Result<()> {
-    let debs = to.join("debs");
-    fs::create_dir_all(&debs)?;
-    let fetch = || {
-        logged(
-            tied("apt-get")
-                .args(["-q", "download"])
-                .args(names.iter().map(|name| format!("{name}={version}")))
-                .current_dir(&debs),
-            &place.log("apt-download.log"),
-            "fetching kernel packages",
-        )
-    };
-    // Lists that are older than the mirror name files that are gone.
-    if fetch().is_err() {
-        update_lists(place)?;
-        fetch()?;
-    }
-    for entry in fs::read_dir(&debs)? {
-        logged(
-            tied("dpkg").arg("-x").arg(entry?.path()).arg(to),
-            &place.log("dpkg.log"),
-            "unpacking kernel packages",
-        )?;
-    }
-    step::remove(&debs)
-}
-
 fn unpack_source(
     place: &Place,
     series: &str,
@@ -299,7 +261,7 @@ fn unpack_source(
     let package = format!("linux-source-{series}");
     let packed = to.join("packed");
     fs::create_dir_all(&packed)?;
-    unpack_packages(place, std::slice::from_ref(&package), version, &packed)?;
+    packages::unpack(place, &[format!("{package}={version}")], &packed)?;
     let mut tar = tied("tar");
     tar.arg("-xf")
         .arg(packed.join(format!("usr/src/{package}.tar.xz")))
@@ -342,7 +304,11 @@ fn unpack_kernel(place: &Place, choice: &Choice, to: &Path) -> Result<()> {
     names.dedup();
     let packed = to.join("packed");
     fs::create_dir_all(&packed)?;
-    unpack_packages(place, &names, &choice.version, &packed)?;
+    let wanted: Vec<String> = names
+        .iter()
+        .map(|name| format!("{name}={}", choice.version))
+        .collect();
+    packages::unpack(place, &wanted, &packed)?;
 
     let modules = first_of(
         &packed,

@@ -23,6 +23,7 @@ mod models;
 mod modules;
 mod mutant;
 mod mutants;
+mod packages;
 mod passed;
 mod place;
 mod programs;

@@ -52,6 +52,12 @@ pub struct Test {
     pub npu: Option<usize>,
     pub npu_interrupts: Option<Interrupts>,
     pub cmdline: Option<String>,
+    /// Debian packages that its guest has, unpacked.
+    #[serde(default)]
+    pub packages: Vec<String>,
+    /// Files of the checkout that its guest has beside the program.
+    #[serde(default)]
+    pub files: Vec<String>,
     #[serde(default)]
     pub flavours: Vec<String>,
     #[serde(default)]
@@ -71,6 +77,8 @@ impl Test {
             || self.npu.is_some()
             || self.npu_interrupts.is_some()
             || self.cmdline.is_some()
+            || !self.packages.is_empty()
+            || !self.files.is_empty()
     }
 
     /// A shell script is run as it is.

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use super::{Kernel, jobs, unpack_source, update_lists};
+use super::{Kernel, jobs, unpack_source};
 use crate::command::{logged, output, tied, watched};
+use crate::packages;
 use crate::place::Place;
 use crate::report::say;
 use crate::step::{self, Lock};
@@ -112,7 +113,7 @@ fn install_compilers(place: &Place) -> Result<()> {
     };
     // Lists that are older than the mirror name files that are gone.
     if install().is_err() {
-        update_lists(place)?;
+        packages::update_lists(place)?;
         install()?;
     }
     say("clang: done");
