@@ -20,6 +20,7 @@ use crate::klog;
 use crate::models::{CONTROL, Interrupts, Model, SOCKET};
 use crate::modules::Modules;
 use crate::place::Place;
+use crate::service;
 use crate::step;
 
 /// How many educational devices a guest has if nothing else is asked for.
@@ -88,6 +89,9 @@ pub struct Guest<'a> {
     pub cmdline: String,
     /// How many cycles a test is to do that can do any number.
     pub cycles: Option<u64>,
+    /// Whether it may restart, as often as it likes. It has the kernel then, as `RESTART_KERNEL`,
+    /// and its own first file system, in `/sys/firmware/initrd`.
+    pub restarts: bool,
     /// The longest that the guest may take in all.
     pub limit: Duration,
     /// The longest that it may say nothing at all.
@@ -115,6 +119,8 @@ pub struct Ended {
     pub models: Vec<String>,
     /// Whether the guest came up at all.
     pub booted: bool,
+    /// How often it came up again.
+    restarted: usize,
     /// Why it was killed, if it was.
     pub killed: Option<String>,
     /// What QEMU itself said; it warns of things that are as they should be, too.
@@ -157,6 +163,9 @@ enum Event {
     Control(Vec<u8>),
 }
 
+/// Where a guest that may restart has its own kernel.
+const RESTART_KERNEL: &str = "accel/vmlinuz";
+
 /// The port to QEMU's monitor.
 const MONITOR: &str = "accel.monitor";
 
@@ -189,6 +198,10 @@ impl Guest<'_> {
                 .texts
                 .push(("accel/command".to_owned(), format!("{command}\n")));
         }
+        if self.restarts {
+            let kernel = (RESTART_KERNEL.to_owned(), self.kernel.image.clone());
+            self.contents.files.push(kernel);
+        }
         let ended = self.attempt(&mut hear)?;
         let stuck = !ended.booted
             && ended.killed.is_some()
@@ -219,6 +232,7 @@ impl Guest<'_> {
             listen(&folder.path.join(name), send.clone(), *event)?;
         }
         drop(send);
+        service::serve(&folder.path)?;
         let models = self.start_models(&folder.path)?;
         let child = self.start(&folder.path, &models)?;
         let followed = self.follow(child, &events, &folder.path, hear);
@@ -268,7 +282,8 @@ impl Guest<'_> {
 
     /// The virtio-serial ports that the guest has.
     fn ports(&self) -> Vec<String> {
-        let ours = PORTS.iter().map(|(name, _)| format!("accel.{name}"));
+        let names = PORTS.iter().map(|(name, _)| *name).chain([service::PORT]);
+        let ours = names.map(|name| format!("accel.{name}"));
         let models = (0..self.npu).map(|number| format!("accel.npu{number}"));
         let monitor = self.is_pluggable().then(|| MONITOR.to_owned());
         ours.chain(models).chain(monitor).collect()
@@ -302,13 +317,8 @@ impl Guest<'_> {
         let mut qemu = tied("qemu-system-x86_64");
         // Paths of sockets are relative, so that a test can name them.
         qemu.current_dir(folder)
-            .args([
-                "-nodefaults",
-                "-no-user-config",
-                "-no-reboot",
-                "-display",
-                "none",
-            ])
+            .args(["-nodefaults", "-no-user-config", "-display", "none"])
+            .args((!self.restarts).then_some("-no-reboot"))
             // Without HPET: emulated, it now and then stops a boot that calibrates clocks by it.
             .arg("-machine")
             .arg(format!(
@@ -328,8 +338,10 @@ impl Guest<'_> {
             .arg("-append")
             .arg(format!(
                 // A guest that waited for its turn finds its TSC unstable, and has no good clock then.
-                "{} tsc=reliable panic=-1 oops=panic rcupdate.rcu_cpu_stall_timeout=60 {}",
-                self.kernel.flavour.cmdline, self.cmdline
+                "{} tsc=reliable panic=-1 oops=panic rcupdate.rcu_cpu_stall_timeout=60 {}{}",
+                self.kernel.flavour.cmdline,
+                if self.restarts { "retain_initrd " } else { "" },
+                self.cmdline
             ))
             .args(["-device", "virtio-serial-pci"]);
         match self.accel {
@@ -349,7 +361,8 @@ impl Guest<'_> {
         }
         qemu.arg("-serial")
             .arg(format!("file:{}", folder.join(KLOG).display()));
-        for (name, _) in PORTS {
+        let ports = PORTS.iter().map(|(name, _)| *name).chain([service::PORT]);
+        for name in ports {
             qemu.arg("-chardev")
                 .arg(format!(
                     "socket,id={name},path={}",
@@ -358,6 +371,12 @@ impl Guest<'_> {
                 .arg("-device")
                 .arg(format!("virtserialport,chardev={name},name=accel.{name}"));
         }
+        let monitor = format!(
+            "socket,id=host-monitor,path={},server=on,wait=off",
+            service::MONITOR
+        );
+        qemu.args(["-chardev", &monitor])
+            .args(["-mon", "chardev=host-monitor,mode=control"]);
         for _ in 0..self.edu {
             qemu.args(["-device", "edu"]);
         }
@@ -438,6 +457,7 @@ impl Guest<'_> {
         let mut ended = Ended::default();
         let mut control = String::new();
         let mut open = true;
+        let mut restarted = 0;
         loop {
             match events.recv_timeout(Duration::from_millis(50)) {
                 Ok(event) => {
@@ -485,7 +505,11 @@ impl Guest<'_> {
                 last = Instant::now();
             }
             let probing = matches!(self.job, Job::Probe);
-            let why = if !probing && !ended.booted && began.elapsed() > boot {
+            // It would go on and on.
+            let is_new = std::mem::replace(&mut restarted, ended.restarted) < ended.restarted;
+            let why = if is_new && !klog::reports(&text(&folder.join(KLOG))).is_empty() {
+                Some("it restarted after a report".to_owned())
+            } else if !probing && !ended.booted && began.elapsed() > boot {
                 Some(format!("it had not booted after {} s", boot.as_secs()))
             } else if began.elapsed() > self.limit {
                 Some(format!("it took longer than {} s", self.limit.as_secs()))
@@ -508,6 +532,7 @@ fn take_lines(control: &mut String, ended: &mut Ended) {
     while let Some((line, rest)) = control.split_once('\n') {
         let (word, value) = line.split_once(' ').unwrap_or((line, ""));
         match word {
+            "booted" if ended.booted => ended.restarted += 1,
             "booted" => ended.booted = true,
             "exit" => ended.status = value.trim().parse().ok(),
             "module" => ended.refused.push(value.to_owned()),

@@ -223,6 +223,7 @@ fn guest<'a>(place: &'a Place, ready: &'a Ready, form: Form, left: &[Run]) -> Re
                     place.tree.join(file),
                 ));
             }
+            guest.restarts = test.restarts;
         }
     }
     guest.contents.texts.push(("accel/tests".to_owned(), list));

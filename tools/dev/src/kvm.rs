@@ -67,6 +67,7 @@ fn boots(place: &Place, kernel: &Kernel) -> Result<bool> {
         plugin: None,
         cmdline: String::new(),
         cycles: None,
+        restarts: false,
         limit: PATIENCE,
         silence: PATIENCE,
     };

@@ -29,6 +29,7 @@ mod place;
 mod programs;
 mod report;
 mod run;
+mod service;
 mod stale;
 mod step;
 mod stress;

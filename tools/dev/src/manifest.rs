@@ -59,6 +59,8 @@ pub struct Test {
     #[serde(default)]
     pub files: Vec<String>,
     #[serde(default)]
+    pub restarts: bool,
+    #[serde(default)]
     pub flavours: Vec<String>,
     #[serde(default)]
     pub debug: bool,
@@ -79,6 +81,7 @@ impl Test {
             || self.cmdline.is_some()
             || !self.packages.is_empty()
             || !self.files.is_empty()
+            || self.restarts
     }
 
     /// A shell script is run as it is.
@@ -249,6 +252,7 @@ mod tests {
             && test.shapes_guest()));
         assert!(read("").is_ok_and(|test| !test.shapes_guest()));
         assert!(read("edu = 1").is_ok_and(|test| test.shapes_guest()));
+        assert!(read("restarts = true").is_ok_and(|test| test.shapes_guest()));
         assert!(read("npu-interrupts = \"intx\"").is_err());
         assert!(read("npu = -1").is_err());
     }

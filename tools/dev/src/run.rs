@@ -87,6 +87,7 @@ impl Ready {
             plugin: None,
             cmdline: String::new(),
             cycles: None,
+            restarts: false,
             limit,
             silence: limit,
         })

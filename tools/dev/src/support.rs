@@ -84,6 +84,8 @@ pub const KERNEL_MODULES: &[&str] = &[
     "fuse",
     "cuse",
     "uio_pci_generic",
+    "button",
+    "aer_inject",
 ];
 
 /// Parts of the kernel source that a module build never reads; left out to save room.
