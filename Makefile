@@ -22,7 +22,8 @@ endif
 
 obj-$(CONFIG_COMPUTE_ACCEL) += accel.o drivers/ samples/
 obj-m += $(accel-tools)
-accel-y := accel_core.o bindings/gate.o bindings/helpers.o bindings/user.o bindings/exports.o
+accel-y := accel_core.o bindings/gate.o bindings/helpers.o bindings/power.o bindings/user.o \
+	   bindings/exports.o
 
 ccflags-y += -I$(src)/include/uapi -I$(obj)/bindings
 

@@ -241,6 +241,11 @@ pub(crate) fn store_written(device: &Device) {
         return;
     };
 
+    // It comes again when the system is awake.
+    if !device.power().allows_reset() {
+        return;
+    }
+    device.wake_idle_with(&lifecycle);
     for (index, about) in declared.abouts.iter().enumerate() {
         let Ok(Some(value)) = declared.with(index, |known| known.written.take()) else {
             continue;

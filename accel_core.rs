@@ -79,6 +79,8 @@ mod limits;
 mod minor;
 #[path = "accel_mm.rs"]
 mod mm;
+#[path = "accel_power.rs"]
+mod power;
 #[path = "accel_queue.rs"]
 mod queue;
 #[path = "accel_reset.rs"]
@@ -150,6 +152,7 @@ pub use mm::{
     Buffer,
     Region, //
 };
+pub use power::Sleep;
 pub use queue::{
     FairQueue,
     Lane,

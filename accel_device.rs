@@ -23,7 +23,7 @@
 //! are woken before nodes and attributes go, because removing those waits for who is in them.
 //!
 //! What a device does between, and what calls do when it does not compute, is in
-//! `accel_lifecycle.rs`.
+//! `accel_lifecycle.rs`; how it sleeps, in `accel_power.rs`.
 //!
 //! What a [`Device`] holds after that is the core's alone: no pointer into the driver's module is
 //! left, so that the module can go while files are open and memory is mapped. The number stays
@@ -70,6 +70,7 @@ use crate::{
         Buffer,
         HostUsage, //
     },
+    power::Power,
     state::{
         Cause,
         Change,
@@ -146,6 +147,9 @@ pub struct Description {
     pub interrupts: Option<Interrupts>,
     /// Milliseconds between two calls of [`crate::Driver::check`]; 0 for none.
     pub check_ms: u32,
+    /// Milliseconds without a call after which a device sleeps; 0 for never. Root can change it, in
+    /// `power/autosuspend_delay_ms` of the parent.
+    pub autosuspend_ms: u32,
 }
 
 impl Description {
@@ -160,6 +164,7 @@ impl Description {
         dma_bits: None,
         interrupts: None,
         check_ms: 0,
+        autosuspend_ms: 0,
     };
 }
 
@@ -170,6 +175,8 @@ pub struct Options {
     pub partition: bool,
     /// Bytes of the memory that is on the device, if there is any.
     pub memory: Option<u64>,
+    /// Instead of [`Description::autosuspend_ms`].
+    pub autosuspend_ms: Option<u32>,
     /// It takes one compute file at a time, whatever [`Description::max_contexts`] says.
     pub exclusive: bool,
 }
@@ -180,6 +187,8 @@ pub(crate) struct Carries {
     /// Whether it can reset its devices.
     pub(crate) reset: bool,
     pub(crate) declared: Pin<KBox<Declared>>,
+    /// Whether it puts them to sleep.
+    pub(crate) suspend: bool,
 }
 
 /// A device, from registration until nothing refers to it any more.
@@ -195,6 +204,7 @@ pub(crate) struct Device {
     /// Whether the driver can reset it.
     can_reset: bool,
     check_ms: u32,
+    power: Power,
     memory: Option<u64>,
     account: Arc<DeviceAccount>,
     /// Vectors that the parent got.
@@ -252,6 +262,10 @@ impl Device {
         identity.max_address_spaces = about.max_address_spaces;
         copy_name(&mut identity.uapi_name, about.uapi_name);
 
+        let autosuspend_ms = match carries.suspend {
+            true => options.autosuspend_ms.unwrap_or(about.autosuspend_ms),
+            false => 0,
+        };
         let now_ns = now_ns();
         let device = Arc::pin_init(
             try_pin_init!(Self {
@@ -261,6 +275,7 @@ impl Device {
                 changed <- WaitQueue::new(),
                 can_reset: carries.reset,
                 check_ms: about.check_ms,
+                power: Power::new(autosuspend_ms),
                 memory: options.memory,
                 account: DeviceAccount::new(identity.max_contexts)?,
                 interrupts: hardware.vectors(),
@@ -305,6 +320,7 @@ impl Device {
 
         *self.nodes.lock() = Some(nodes);
         self.check_later();
+        self.rest_later();
         dev_info!(
             dev,
             "accelerator registered as accel{}\n",
@@ -321,6 +337,7 @@ impl Device {
 
         self.changed.wake_all();
         self.wake_all();
+        self.wake_for_end();
         // A reset that is in progress ends here.
         let ending = closing.end_lifecycle(|| {
             let _ = self.change(State::Unplugged, Cause::Unplug);
@@ -504,6 +521,11 @@ impl Device {
     /// Whether the driver can reset it.
     pub(crate) fn can_reset(&self) -> bool {
         self.can_reset
+    }
+
+    /// How it sleeps.
+    pub(crate) fn power(&self) -> &Power {
+        &self.power
     }
 
     /// Milliseconds between two checks; 0 for none.

@@ -10,6 +10,8 @@
 //!  Resetting       EAGAIN    wait for the end       again, later     waits, then closes
 //!  NeedsReset      EIO       EIO                    SIGBUS           closes
 //!  Malfunction     EIO       EIO                    SIGBUS           closes
+//!  Suspended, idle wakes it  wakes it               wakes it         wakes it, then closes
+//!   , by the system          wait for the end       again, later     closes
 //!  going           ENODEV    ENODEV                 SIGBUS           left to the end
 //! ```
 //!
@@ -46,7 +48,7 @@ use kernel::{
 const FAULT_AGAIN: Delta = Delta::from_millis(5);
 
 impl Device {
-    /// Enters to reach the driver; waits for the end of a reset.
+    /// Enters to reach the driver; waits for the end of a reset, wakes a device that was idle.
     ///
     /// # Errors
     ///
@@ -84,7 +86,12 @@ impl Device {
     #[inline(never)]
     fn wait_unblocked(&self) -> Result {
         let slot = self.slot();
-        let decided = || slot.is_closing() || !slot.is_blocked() || self.state().is_broken();
+        let decided = || {
+            slot.is_closing()
+                || !slot.is_blocked()
+                || self.state().is_broken()
+                || self.is_wakeable()
+        };
 
         if !decided() {
             self.changed().wait_until(i64::MAX, decided)?;
@@ -94,6 +101,9 @@ impl Device {
         }
         if slot.is_blocked() && self.state().is_broken() {
             return Err(EIO);
+        }
+        if self.is_wakeable() {
+            self.wake_idle();
         }
         Ok(())
     }
@@ -122,7 +132,11 @@ impl Device {
         if self.slot().is_closing() || self.state().is_broken() {
             return false;
         }
-        fsleep(FAULT_AGAIN);
+        if self.is_wakeable() {
+            self.wake_idle();
+        } else {
+            fsleep(FAULT_AGAIN);
+        }
         true
     }
 
@@ -149,6 +163,7 @@ impl Device {
             self.remove_file(file);
         // In whatever state it is, but not while it changes.
         } else if let Some(lifecycle) = self.slot().lifecycle() {
+            self.wake_idle_with(&lifecycle);
             lifecycle.close(file);
             self.remove_file(file);
         }
@@ -206,6 +221,7 @@ impl Device {
         self.changed().wake_all();
         if is_operational {
             self.check_later();
+            self.rest_later();
         }
         Ok(change)
     }

@@ -262,10 +262,15 @@ pub(crate) fn open(node: Node, minor: u32) -> Result<Arc<File>> {
     File::open(get(index).ok_or(ENODEV)?, node)
 }
 
+/// Whether a node of this name is one for monitoring.
+pub(crate) fn is_control(name: &CStr) -> bool {
+    name.to_bytes().starts_with(b"accel_control")
+}
+
 /// The mode of a node before udev's rules: to compute is to spend the device, to monitor is to
 /// read.
 pub(crate) fn mode(name: &CStr) -> u16 {
-    if name.to_bytes().starts_with(b"accel_control") {
+    if is_control(name) {
         0o440
     } else {
         0o660

@@ -33,9 +33,9 @@ use crate::{
 use kernel::prelude::*;
 
 /// How long calls in the driver are waited for before the log says which, in milliseconds.
-const DRAIN_WARN_MS: usize = 5000;
+pub(crate) const DRAIN_WARN_MS: usize = 5000;
 
-const NSEC_PER_MSEC: i64 = 1_000_000;
+pub(crate) const NSEC_PER_MSEC: i64 = 1_000_000;
 
 /// What has become of the contexts in a reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,9 +70,21 @@ pub(crate) fn run(device: &Device) {
         return;
     };
 
-    if let Some(cause) = begin(device) {
-        device.tell_changes();
-        reset(device, &lifecycle, cause);
+    // Otherwise what was asked for is done when the system wakes, or the bus has recovered.
+    if device.power().allows_reset() {
+        let recovered = device.power().take_recovered();
+        let begun = match recovered && device.state() == State::Resetting {
+            true => Some(Cause::Bus),
+            false => begin(device),
+        };
+
+        if let Some(cause) = begun {
+            device.tell_changes();
+            reset(device, &lifecycle, cause);
+        }
+        if recovered {
+            device.slot().kick_alarm();
+        }
     }
     device.tell_changes();
     // Those who wait for a reset that there cannot be now.
@@ -123,6 +135,7 @@ fn reset(device: &Device, lifecycle: &Lifecycle<'_>, cause: Cause) {
     if device.slot().is_closing() {
         return;
     }
+    device.power_up();
     match lifecycle.reset(device, cause) {
         Ok(contexts) => {
             if contexts == Contexts::Lost {

@@ -87,6 +87,16 @@ impl Alarm {
         true
     }
 
+    /// Has one that came while the driver was not to be called come again.
+    pub(super) fn kick(&self) {
+        let _setting = self.setting.lock();
+        let at_ns = self.next.load(Relaxed);
+
+        if at_ns != NEVER {
+            self.work.queue_at(at_ns);
+        }
+    }
+
     /// Ends the alarm: the driver is not being called when this returns, and will not be.
     pub(super) fn stop(&self) {
         self.work.stop();
@@ -95,10 +105,11 @@ impl Alarm {
     fn run(device: &Device) {
         let slot = device.slot();
 
-        if slot.alarm().take() {
-            // Not while the device is reset, or put to sleep.
-            let _quiet = slot.lock_lifecycle();
+        // Not while the device is reset, or put to sleep.
+        let _quiet = slot.lock_lifecycle();
 
+        // If it sleeps, the alarm comes again when it wakes.
+        if !device.power().is_quiet() && slot.alarm().take() {
             // SAFETY: `Drained::stop_callbacks` stops the alarm before the data goes.
             if let Some(driver) = unsafe { slot.driver_of_callback() } {
                 driver.alarm(device);

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     device::Description,
     mm::Region,
+    power::Sleep,
     reset::Contexts,
     state::Cause, //
 };
@@ -158,6 +159,37 @@ pub trait Driver: Sized + 'static {
     /// It did not help: the device is [`crate::State::Malfunction`] from then on, until root asks for
     /// another reset.
     fn reset(_device: &Lent<'_, '_, Self>, _cause: Cause) -> Result<Contexts> {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Puts the device to sleep. Nobody is in the driver, but for interrupts, which are not handled any
+    /// more from when this has returned. Where [`Sleep::Idle`] is concerned the device loses power
+    /// after this if the parent's bus can take it away; likewise with [`Sleep::System`].
+    ///
+    /// * [`Sleep::Idle`]: nobody has called for [`Description::autosuspend_ms`].
+    /// * [`Sleep::System`]: what runs is to end within a few seconds, what is queued goes on later. The
+    ///   device must access no memory until it wakes.
+    /// * [`Sleep::Shutdown`]: the device must access no memory any more; it does not wake. An error
+    ///   changes nothing. On PCI it is no bus master any more after it.
+    ///
+    /// Without this function the device is left as it is, and is reset when the system wakes, if its
+    /// driver can.
+    ///
+    /// # Errors
+    ///
+    /// It stays awake, as it was: `EBUSY` when it has something to do. The system does not sleep either,
+    /// if it was about to.
+    fn suspend(_device: &Lent<'_, '_, Self>, _sleep: Sleep) -> Result {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Wakes the device. It has power again; whether it had all the time is for the driver to find out.
+    /// Calls follow when this has returned, interrupts are handled from when it begins.
+    ///
+    /// # Errors
+    ///
+    /// It does not wake: it is reset, with [`Cause::Resume`].
+    fn resume(_device: &Lent<'_, '_, Self>) -> Result<Contexts> {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 

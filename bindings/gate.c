@@ -256,6 +256,23 @@ unsigned long accel_gate_inside(const struct accel_gate *gate,
 	return accel_gate_sum(gate->entered, kind) - left;
 }
 
+/**
+ * accel_gate_uses() - count operations so far
+ * @gate: the gate
+ * @first: of this kind and those that follow
+ *
+ * Return: how many have entered; it wraps.
+ */
+unsigned long accel_gate_uses(const struct accel_gate *gate, unsigned int first)
+{
+	unsigned long sum = 0;
+	unsigned int kind;
+
+	for (kind = first; kind < gate->kinds; kind++)
+		sum += accel_gate_sum(gate->entered, kind);
+	return sum;
+}
+
 static bool accel_gate_empty(const struct accel_gate *gate, unsigned int first)
 {
 	unsigned int kind;

@@ -30,6 +30,8 @@ impl Global {
 
         // SAFETY: Undone in `drop`, before the module goes.
         to_result(unsafe { raw::accel_notify_modules() })?;
+        // SAFETY: As above.
+        to_result(unsafe { raw::accel_notify_pci() })?;
         Ok(this)
     }
 
@@ -42,7 +44,10 @@ impl Global {
 impl Drop for Global {
     fn drop(&mut self) {
         // SAFETY: To remove what was not added is harmless.
-        unsafe { raw::accel_unnotify_modules() };
+        unsafe {
+            raw::accel_unnotify_pci();
+            raw::accel_unnotify_modules();
+        }
         let registry = REGISTRY.lock().take();
 
         drop(registry);

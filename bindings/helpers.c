@@ -675,18 +675,3 @@ void accel_identity_fill(struct accel_info_identity *id, struct device *dev)
 	if (dev->driver)
 		strscpy(id->driver, dev->driver->name);
 }
-
-/*
- * While the parent is unbound its bus has let go of it already, so that what
- * the driver does last needs a reference of our own. A device that cannot be
- * resumed is gone, and is talked to all the same: its driver takes all-ones.
- */
-void accel_pm_get(struct device *dev)
-{
-	pm_runtime_get_sync(dev);
-}
-
-void accel_pm_put(struct device *dev)
-{
-	pm_runtime_put_noidle(dev);
-}

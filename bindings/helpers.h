@@ -77,6 +77,8 @@ unsigned long accel_gate_entered(const struct accel_gate *gate,
 				 unsigned int kind);
 unsigned long accel_gate_inside(const struct accel_gate *gate,
 				unsigned int kind);
+unsigned long accel_gate_uses(const struct accel_gate *gate,
+			      unsigned int first);
 
 int accel_copy_in(void *dst, size_t ksize, unsigned long src, size_t usize);
 int accel_copy_out(unsigned long dst, size_t usize, const void *src,
@@ -181,7 +183,23 @@ int accel_bar_pfn(struct device *dev, unsigned int bar, u64 offset, u64 size,
 int accel_interrupt_request(unsigned int irq, const char *name, void *cookie);
 bool accel_interrupt(void *cookie);
 void accel_identity_fill(struct accel_info_identity *id, struct device *dev);
+
+void accel_class_power(struct class *class);
 void accel_pm_get(struct device *dev);
 void accel_pm_put(struct device *dev);
+void accel_pm_rest(struct device *dev);
+int accel_pm_delay_ms(struct device *dev);
+void accel_pm_start(struct device *dev, unsigned int delay_ms);
+void accel_pci_power(struct device *dev, bool sleeps);
+int accel_notify_pci(void);
+void accel_unnotify_pci(void);
+/* In Rust: of a node's class device. */
+int accel_device_sleep(struct device *dev);
+void accel_device_wake(struct device *dev);
+void accel_device_shutdown(struct device *dev);
+/* In Rust: of a parent; whether it has accelerators that are concerned. */
+bool accel_bus_trouble(struct device *dev);
+bool accel_bus_recovered(struct device *dev);
+bool accel_bus_lets_go(struct device *dev, bool go);
 
 #endif /* _ACCEL_HELPERS_H */

@@ -26,6 +26,7 @@
 //! | `pages.rs` | blocks of zeroed pages |
 //! | `opener.rs` | who has opened a file |
 //! | `wait.rs` | sleeping, polling, eventfds |
+//! | `power.rs` | sleep of the system and of the parent, errors of the bus |
 //! | `parent.rs` | the parent device: PCI, interrupts, DMA, power |
 //! | `user.rs` | copying to and from user space |
 
@@ -45,6 +46,7 @@ pub(crate) mod opener;
 pub(crate) mod ops;
 pub(crate) mod pages;
 pub(crate) mod parent;
+pub(crate) mod power;
 pub(crate) mod registration;
 pub(crate) mod slot;
 pub(crate) mod user;

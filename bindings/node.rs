@@ -257,7 +257,10 @@ impl Numbers {
         // SAFETY: The name is constant.
         this.class = from_err_ptr(unsafe { bindings::class_create(name.as_char_ptr()) })?;
         // SAFETY: The class was just made; nothing of it is in use.
-        unsafe { (*this.class).devnode = Some(devnode) };
+        unsafe {
+            (*this.class).devnode = Some(devnode);
+            raw::accel_class_power(this.class);
+        }
         for (node, fops) in [(Node::Compute, &COMPUTE), (Node::Control, &CONTROL)] {
             // SAFETY: No requirements.
             let cdev = unsafe { bindings::cdev_alloc() };

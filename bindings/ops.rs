@@ -42,6 +42,7 @@ use crate::{
     device::Device,
     file::File,
     mm::Region,
+    power::Sleep,
     reset::Contexts,
     state::Cause, //
 };
@@ -106,6 +107,8 @@ pub(crate) struct RawOps {
     attributes_len: u32,
     debug_files_len: u32,
     debug_files: *const RawDebugFile,
+    suspend: Option<unsafe extern "C" fn(call: *const RawCall, sleep: Sleep) -> c_int>,
+    resume: Option<unsafe extern "C" fn(call: *const RawCall, lost: *mut bool) -> c_int>,
 }
 
 // SAFETY: The table is constant.
@@ -125,6 +128,14 @@ impl<D: Driver> Table<D> {
         assert!(
             D::HAS_CHECK == (D::DESCRIPTION.check_ms != 0),
             "a driver that has its device checked says how often, and the reverse"
+        );
+        assert!(
+            D::HAS_SUSPEND == D::HAS_RESUME,
+            "a driver that puts its device to sleep wakes it, and the reverse"
+        );
+        assert!(
+            D::HAS_SUSPEND || D::DESCRIPTION.autosuspend_ms == 0,
+            "a driver whose device sleeps when it is idle puts it to sleep"
         );
     };
 
@@ -174,6 +185,16 @@ impl<D: Driver> Table<D> {
         attributes_len: check_attributes(D::ATTRIBUTES),
         debug_files_len: check_debug_files(D::DEBUG_FILES),
         debug_files: D::DEBUG_FILES.as_ptr().cast(),
+        suspend: if D::HAS_SUSPEND {
+            Some(Self::suspend)
+        } else {
+            None
+        },
+        resume: if D::HAS_RESUME {
+            Some(Self::resume)
+        } else {
+            None
+        },
     };
 
     /// # Safety
@@ -299,6 +320,28 @@ impl<D: Driver> Table<D> {
 
     /// # Safety
     ///
+    /// `raw` as [`Lent::from_raw`] asks for.
+    unsafe extern "C" fn suspend(raw: *const RawCall, sleep: Sleep) -> c_int {
+        // SAFETY: By this function's requirements.
+        from_result(|| D::suspend(&unsafe { Lent::<D>::from_raw(&*raw) }, sleep).map(|()| 0))
+    }
+
+    /// # Safety
+    ///
+    /// `raw` as [`Lent::from_raw`] asks for; `lost` is valid for a write.
+    unsafe extern "C" fn resume(raw: *const RawCall, lost: *mut bool) -> c_int {
+        from_result(|| {
+            // SAFETY: By this function's requirements.
+            let contexts = D::resume(&unsafe { Lent::<D>::from_raw(&*raw) })?;
+
+            // SAFETY: By this function's requirements.
+            unsafe { *lost = contexts == Contexts::Lost };
+            Ok(0)
+        })
+    }
+
+    /// # Safety
+    ///
     /// `data` comes from [`Erased::new`], and is not used again.
     unsafe extern "C" fn drop_data(data: *mut c_void) {
         // SAFETY: By this function's requirements. It stays pinned: it is dropped where it is.
@@ -365,6 +408,11 @@ impl Ops {
     /// Whether the driver can reset its devices.
     pub(super) fn has_reset(self) -> bool {
         self.0.reset.is_some()
+    }
+
+    /// Whether the driver puts its devices to sleep.
+    pub(super) fn has_suspend(self) -> bool {
+        self.0.suspend.is_some()
     }
 
     /// Whether the driver handles interrupts.
@@ -546,6 +594,34 @@ impl Erased {
             Some(check) => to_result(unsafe { check(&self.call(device)) }),
             None => Ok(()),
         }
+    }
+
+    /// Puts the device to sleep.
+    pub(super) fn suspend(&self, device: &Device, sleep: Sleep) -> Result {
+        match self.ops.0.suspend {
+            // SAFETY: `data` and `parent` are valid by the type invariants.
+            Some(suspend) => to_result(unsafe { suspend(&self.call(device), sleep) }),
+            None => Ok(()),
+        }
+    }
+
+    /// Wakes the device.
+    pub(super) fn resume(&self, device: &Device) -> Result<Contexts> {
+        let Some(resume) = self.ops.0.resume else {
+            // What the system's sleep has done to it is not known.
+            return match self.ops.has_reset() {
+                true => Err(EOPNOTSUPP.into()),
+                false => Ok(Contexts::Kept),
+            };
+        };
+        let mut lost = false;
+
+        // SAFETY: `data` and `parent` are valid by the type invariants, and `lost` for a write.
+        to_result(unsafe { resume(&self.call(device), &mut lost) })?;
+        Ok(match lost {
+            true => Contexts::Lost,
+            false => Contexts::Kept,
+        })
     }
 
     /// Handles the alarm.

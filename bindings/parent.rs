@@ -350,10 +350,22 @@ unsafe extern "C" fn accel_interrupt(cookie: *mut c_void) -> bool {
     // SAFETY: By the type invariant of `Interrupt`.
     let device = unsafe { &*line.device };
 
+    // Late ones, of a device that was quiet when it was put to sleep.
+    if device.power().is_quiet() {
+        return true;
+    }
     // SAFETY: `Drained::end` drops the `Interrupt`, and so stops this thread, first.
     match unsafe { device.slot().driver_of_callback() } {
         Some(driver) => driver.interrupt(device, line.vector),
         None => false,
+    }
+}
+
+impl Interrupt {
+    /// Waits until the driver does not handle it. Who comes after this sees what was done before it.
+    pub(super) fn synchronize(&self) {
+        // SAFETY: By the type invariant it is a line.
+        unsafe { bindings::synchronize_irq(self.irq) };
     }
 }
 

@@ -12,6 +12,7 @@ use super::{
         Hardware,
         Parent, //
     },
+    power::Resting,
     slot::Slot, //
 };
 use crate::{
@@ -87,6 +88,7 @@ impl Registration {
                 ioctls,
                 reset: ops.has_reset(),
                 declared: KBox::pin_init(Declared::new(ops.attributes()), GFP_KERNEL)?,
+                suspend: ops.has_suspend(),
             },
             hardware,
             Slot::new(ops),
@@ -98,12 +100,17 @@ impl Registration {
     /// Takes the driver's data, and lets interrupts and user space come.
     fn finish(self, dev: &device::Device<Core<'_>>, driver: Erased) -> Result {
         let handles_interrupts = driver.ops().has_interrupt();
+        let sleeps = driver.ops().has_suspend();
 
         // SAFETY: The device has no nodes and no interrupts yet, the slot is its own, and this happens
         // once.
         unsafe { self.device.slot().fill(&self.device, driver) };
         if handles_interrupts {
             self.device.request_interrupts()?;
+        }
+        dev.follow(sleeps);
+        if self.device.power().autosuspend_ms() > 0 {
+            dev.start_resting(self.device.power().autosuspend_ms());
         }
         self.device.publish(dev)?;
         // Added last, so released first: what the driver has got before is there until then.

@@ -35,6 +35,10 @@ use crate::{
     device::Device,
     file::File,
     mm::Region,
+    power::{
+        self,
+        Sleep, //
+    },
     reset::{
         self,
         Contexts, //
@@ -147,6 +151,8 @@ pub(crate) struct Slot {
     check: DeviceWork,
     #[pin]
     stores: DeviceWork,
+    #[pin]
+    rest: DeviceWork,
 }
 
 // SAFETY: What it holds is `Send`.
@@ -176,6 +182,7 @@ impl Slot {
             reset <- DeviceWork::new(reset::run),
             check <- DeviceWork::new(reset::check),
             stores <- DeviceWork::new(attribute::store_written),
+            rest <- DeviceWork::new(power::look),
         }? Error)
     }
 
@@ -194,6 +201,7 @@ impl Slot {
             self.reset.start(device);
             self.check.start(device);
             self.stores.start(device);
+            self.rest.start(device);
         }
     }
 
@@ -215,6 +223,22 @@ impl Slot {
     /// [`attribute::store_written`].
     pub(crate) fn store_work(&self) -> &DeviceWork {
         &self.stores
+    }
+
+    /// The work that looks whether the device is idle, [`power::look`].
+    pub(crate) fn rest_work(&self) -> &DeviceWork {
+        &self.rest
+    }
+
+    /// Has an alarm that came while the driver was not to be called come again.
+    pub(crate) fn kick_alarm(&self) {
+        self.alarm.kick();
+    }
+
+    /// How many have entered to reach the driver; it wraps.
+    pub(crate) fn calls(&self) -> usize {
+        // SAFETY: The gate is initialised.
+        unsafe { raw::accel_gate_uses(self.gate.get(), Kind::OPEN.0) }
     }
 
     /// Has the driver called at `at_ns`, if it is not to be called before.
@@ -663,6 +687,42 @@ impl Lifecycle<'_> {
         self.driver.reset(device, cause)
     }
 
+    /// Waits `ms` at most until nobody is inside but monitors, after [`Slot::block`]. Returns whether
+    /// that is so.
+    pub(crate) fn drain_for(&self, ms: usize) -> bool {
+        let gate = self.slot.gate.get();
+
+        // SAFETY: The gate is initialised and blocked.
+        unsafe { raw::accel_gate_settle(gate) };
+        // SAFETY: As above.
+        unsafe { raw::accel_gate_drain(gate, false, ms) }
+    }
+
+    /// Has the driver put the device to sleep.
+    ///
+    /// # Errors
+    ///
+    /// The driver's.
+    pub(crate) fn suspend(&self, device: &Device, sleep: Sleep) -> Result {
+        self.driver.suspend(device, sleep)
+    }
+
+    /// Has the driver wake the device.
+    ///
+    /// # Errors
+    ///
+    /// The driver's.
+    pub(crate) fn resume(&self, device: &Device) -> Result<Contexts> {
+        self.driver.resume(device)
+    }
+
+    /// Waits for interrupts that the driver is handling.
+    pub(crate) fn synchronize_interrupts(&self) {
+        for interrupt in self.slot.interrupts.lock().iter() {
+            interrupt.synchronize();
+        }
+    }
+
     /// Has the driver look whether the device is well.
     ///
     /// # Errors
@@ -765,6 +825,7 @@ impl Drained<'_> {
     /// In that order, so that an alarm that looks after work finds what interrupts have said of it.
     pub(crate) fn stop_callbacks(&self) {
         self.slot.stores.stop();
+        self.slot.rest.stop();
         self.slot.check.stop();
         self.slot.reset.stop();
         self.slot.alarm.stop();

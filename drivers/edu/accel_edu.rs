@@ -17,7 +17,9 @@ mod regs;
 
 use accel::{
     Call,
-    Lent, //
+    Contexts,
+    Lent,
+    Sleep, //
 };
 use engine::{
     Engine,
@@ -75,6 +77,7 @@ impl accel::Driver for Edu {
         max_contexts: uapi::ACCEL_EDU_CONTEXTS_MAX,
         dma_bits: Some(regs::DMA_BITS),
         interrupts: Some(accel::Interrupts { min: 1, max: 1 }),
+        autosuspend_ms: 2000,
         ..accel::Description::DEFAULT
     };
     const IOCTLS: &'static [accel::IoctlEntry<Self>] = &[
@@ -99,6 +102,15 @@ impl accel::Driver for Edu {
 
     fn interrupt(device: &Lent<'_, '_, Self>, _vector: u32) -> bool {
         device.data().interrupt()
+    }
+
+    fn suspend(device: &Lent<'_, '_, Self>, sleep: Sleep) -> Result {
+        device.data().pause(sleep != Sleep::Idle)
+    }
+
+    fn resume(device: &Lent<'_, '_, Self>) -> Result<Contexts> {
+        device.data().resume();
+        Ok(Contexts::Kept)
     }
 }
 

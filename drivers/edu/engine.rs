@@ -34,8 +34,15 @@ use kernel::{
     sync::{
         Arc,
         Mutex, //
+    },
+    time::{
+        delay::fsleep,
+        Delta, //
     }, //
 };
+
+/// How long a step is waited for, in milliseconds: a transfer takes 100.
+const PAUSE_MS: u32 = 2000;
 
 /// What a job is to do. Ranges have been checked against the buffers.
 pub(crate) enum Kind {
@@ -89,6 +96,8 @@ struct Running {
 
 struct State {
     running: Option<Running>,
+    /// Whether no step is to be started.
+    is_paused: bool,
     staging: Staging,
 }
 
@@ -106,6 +115,7 @@ impl<'bound> Engine<'bound> {
         pin_init::pin_init_scope(move || {
             let state = State {
                 running: None,
+                is_paused: false,
                 staging: Staging::new(pdev.as_ref(), BUFFER_SIZE)?,
             };
 
@@ -157,9 +167,40 @@ impl<'bound> Engine<'bound> {
         true
     }
 
+    /// Has the device do nothing, once the step that is running is over. What is queued stays.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` when a step is running and is not to be waited for, or does not end: all goes on.
+    pub(crate) fn pause(&self, may_wait: bool) -> Result {
+        for _ in 0..=PAUSE_MS {
+            let mut state = self.state.lock();
+
+            state.is_paused = true;
+            if state.running.is_none() {
+                return Ok(());
+            }
+            if !may_wait {
+                break;
+            }
+            drop(state);
+            // Its interrupt ends it.
+            fsleep(Delta::from_millis(1));
+        }
+        self.resume();
+        Err(EBUSY)
+    }
+
+    /// Has the device go on with what is queued.
+    pub(crate) fn resume(&self) {
+        self.state.lock().is_paused = false;
+        self.registers.enable_interrupts();
+        self.kick();
+    }
+
     /// Starts a step if none is running. Returns a job that cannot be started.
     fn run(&self, state: &mut State) -> Option<Ended> {
-        if state.running.is_some() {
+        if state.is_paused || state.running.is_some() {
             return None;
         }
         let (lane, work) = self.queue.take()?;

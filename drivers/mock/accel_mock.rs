@@ -12,7 +12,8 @@ use accel::{
     Contexts,
     Fault,
     Job,
-    Lent, //
+    Lent,
+    Sleep, //
 };
 use kernel::{
     device::{
@@ -90,6 +91,17 @@ struct How {
     milliseconds: u32,
 }
 
+/// How it sleeps, and how often it did.
+#[derive(Default)]
+struct Nap {
+    refuse: bool,
+    lose: bool,
+    fail: bool,
+    asked: u64,
+    slept: u64,
+    woken: u64,
+}
+
 /// What a device is to do later.
 struct Plan {
     later: KVec<Later>,
@@ -97,6 +109,7 @@ struct Plan {
     ask: Ask,
     ask_ns: i64,
     how: How,
+    nap: Nap,
     /// Whether it does not pass its check.
     unwell: bool,
     /// What the alarm has been set to since it came: the mock believes that it is over then.
@@ -388,6 +401,35 @@ impl accel::Ioctl<Mock> for TellFault {
     }
 }
 
+struct SetSleep;
+
+impl accel::Ioctl<Mock> for SetSleep {
+    const COMMAND: u32 = uapi::ACCEL_MOCK_IOCTL_SLEEP;
+    const NAME: &'static CStr = c"sleep";
+    type Args = uapi::accel_mock_sleep;
+    type Arrays = ();
+
+    fn call(call: &Call<'_, '_, Mock>, args: &mut Self::Args, (): ()) -> Result {
+        const FLAGS: u32 = uapi::ACCEL_MOCK_SLEEP_REFUSE
+            | uapi::ACCEL_MOCK_SLEEP_LOSE
+            | uapi::ACCEL_MOCK_SLEEP_FAIL;
+
+        if args.flags & !FLAGS != 0 || args.reserved != 0 {
+            return Err(EINVAL);
+        }
+        let clock = call.data();
+        let nap = &mut clock.plan.lock().nap;
+
+        nap.refuse = args.flags & uapi::ACCEL_MOCK_SLEEP_REFUSE != 0;
+        nap.lose = args.flags & uapi::ACCEL_MOCK_SLEEP_LOSE != 0;
+        nap.fail = args.flags & uapi::ACCEL_MOCK_SLEEP_FAIL != 0;
+        args.asked = nap.asked;
+        args.slept = nap.slept;
+        args.woken = nap.woken;
+        Ok(())
+    }
+}
+
 /// Where the parameter `fail` has the making of a device fail.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
@@ -430,6 +472,7 @@ impl accel::Driver for Mock {
         accel::ioctl::<Self, SubmitLater>(),
         accel::ioctl::<Self, Reset>(),
         accel::ioctl::<Self, TellFault>(),
+        accel::ioctl::<Self, SetSleep>(),
     ];
     const ATTRIBUTES: &'static [accel::AttributeEntry<Self>] = &[
         accel::attribute::<Self, attributes::Temperature>(),
@@ -466,6 +509,7 @@ impl accel::Driver for Mock {
                 ask: Ask::Nothing,
                 ask_ns: NEVER,
                 how: How { lose: false, fail: false, milliseconds: 0 },
+                nap: Nap::default(),
                 unwell: false,
                 alarm_ns: NEVER,
             }),
@@ -546,6 +590,30 @@ impl accel::Driver for Mock {
         }
     }
 
+    fn suspend(device: &Lent<'_, '_, Self>, sleep: Sleep) -> Result {
+        let clock = device.data();
+        let plan = &mut *clock.plan.lock();
+
+        plan.nap.asked += 1;
+        if plan.nap.refuse || (sleep == Sleep::Idle && !plan.later.is_empty()) {
+            return Err(EBUSY);
+        }
+        plan.nap.slept += 1;
+        Ok(())
+    }
+
+    fn resume(device: &Lent<'_, '_, Self>) -> Result<Contexts> {
+        let clock = device.data();
+        let plan = &mut *clock.plan.lock();
+
+        plan.nap.woken += 1;
+        match plan.nap {
+            Nap { fail: true, .. } => Err(EIO),
+            Nap { lose: true, .. } => Ok(Contexts::Lost),
+            _ => Ok(Contexts::Kept),
+        }
+    }
+
     fn check(device: &Lent<'_, '_, Self>) -> Result {
         match device.data().plan.lock().unwell {
             true => Err(EIO),
@@ -597,6 +665,10 @@ module! {
             default: 0,
             description: "Whether each takes one compute file at a time",
         },
+        autosuspend_ms: u32 {
+            default: 0,
+            description: "Milliseconds without a call after which they sleep, 0 for never",
+        },
     },
 }
 
@@ -607,19 +679,18 @@ struct Module {
 impl kernel::Module for Module {
     fn init(_: &'static ThisModule) -> Result<Self> {
         let mut devices = KVVec::new();
+        let options = accel::Options {
+            autosuspend_ms: Some(*module_parameters::autosuspend_ms.value()),
+            exclusive: *module_parameters::exclusive.value() != 0,
+            ..Default::default()
+        };
 
         for index in 0..*module_parameters::devices.value() {
             let name = CString::try_from_fmt(fmt!("accel_mock.{index}"))?;
             let device = accel::Faux::new(&name)?;
 
             for _ in 0..*module_parameters::registrations.value() {
-                device.register::<Mock>(
-                    accel::Options {
-                        exclusive: *module_parameters::exclusive.value() != 0,
-                        ..accel::Options::default()
-                    },
-                    (),
-                )?;
+                device.register::<Mock>(options, ())?;
             }
             devices.push(device, GFP_KERNEL)?;
         }

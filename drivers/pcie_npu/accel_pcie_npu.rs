@@ -92,6 +92,9 @@ accel::uapi_types!("accel_pcie_npu");
 /// How often the core has the driver look whether the card is well, in milliseconds.
 const CHECK_MS: u32 = 500;
 
+/// After how long without a call it sleeps at first, in milliseconds.
+const AUTOSUSPEND_MS: u32 = 5000;
+
 struct Npu;
 
 type Lent<'a, 'bound> = accel::Lent<'a, 'bound, Npu>;
@@ -141,6 +144,7 @@ impl accel::Driver for Npu {
         dma_bits: Some(regs::DMA_BITS),
         interrupts: Some(accel::Interrupts { min: 1, max: 8 }),
         check_ms: CHECK_MS,
+        autosuspend_ms: AUTOSUSPEND_MS,
         ..accel::Description::DEFAULT
     };
     const IOCTLS: &'static [accel::IoctlEntry<Self>] = &[
@@ -230,6 +234,14 @@ impl accel::Driver for Npu {
 
     fn check(device: &Lent<'_, '_>) -> Result {
         device.data().check(device)
+    }
+
+    fn suspend(device: &Lent<'_, '_>, sleep: accel::Sleep) -> Result {
+        device.data().suspend(device, sleep)
+    }
+
+    fn resume(device: &Lent<'_, '_>) -> Result<accel::Contexts> {
+        device.data().resume(device)
     }
 
     fn reset(device: &Lent<'_, '_>, cause: accel::Cause) -> Result<accel::Contexts> {

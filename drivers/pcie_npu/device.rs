@@ -51,7 +51,8 @@ use crate::{
 };
 use accel::{
     Cause,
-    Contexts, //
+    Contexts,
+    Sleep, //
 };
 use kernel::{
     device::Bound,
@@ -65,12 +66,19 @@ use kernel::{
             Relaxed, //
         },
         Mutex, //
+    },
+    time::{
+        delay::fsleep,
+        Delta, //
     }, //
 };
 
 /// How often completions are looked for while there are jobs, in nanoseconds: what a lost interrupt
 /// costs.
 const LOOK_NS: i64 = 500_000_000;
+
+/// How long jobs have to end before the system sleeps, in nanoseconds.
+const SLEEP_NS: i64 = 10_000_000_000;
 
 /// Most resets in a row that did not help: no job has ended between them, and none was more than
 /// [`CALM_NS`] nanoseconds after the one before. It bounds what a card can do that fails at every
@@ -153,6 +161,8 @@ pub(crate) struct Card<'bound> {
     progress: Atomic<u32>,
     /// 1 once it has failed for good.
     dead: Atomic<u32>,
+    /// Its time, since it had power, when it was put to sleep.
+    slept: Atomic<u64>,
     /// Errors that the card's memory has corrected.
     ecc: Atomic<u64>,
     log: Log,
@@ -204,6 +214,7 @@ impl<'bound> Card<'bound> {
                 serious: Atomic::new(0),
                 progress: Atomic::new(0),
                 dead: Atomic::new(0),
+                slept: Atomic::new(0),
                 ecc: Atomic::new(0),
                 log: Log::new(),
             }? Error))
@@ -541,9 +552,14 @@ impl<'bound> Card<'bound> {
         if revived {
             lent.start_dma();
         }
+        Ok(self.begin_again(lent, &mut control, revived))
+    }
+
+    /// Has a card that was just reset go on, or, if its memory is `lost`, end what there was.
+    fn begin_again(&self, lent: &Lent<'_, '_>, control: &mut Control, lost: bool) -> Contexts {
         self.restart_events();
         for channel in &self.channels {
-            if revived {
+            if lost {
                 channel.conclude(End::Reset);
                 channel.give_up();
             } else {
@@ -555,11 +571,70 @@ impl<'bound> Card<'bound> {
                 space.free(self);
             }
         }
-        Ok(if revived {
+        if lost {
             Contexts::Lost
         } else {
             Contexts::Kept
-        })
+        }
+    }
+
+    /// Stops all queues. Before the system sleeps or goes down, jobs have [`SLEEP_NS`] nanoseconds
+    /// to end; those that are left are cancelled.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` when there are jobs and it is only that nobody calls, and when the card is to be
+    /// reset first.
+    pub(crate) fn suspend(&self, lent: &Lent<'_, '_>, sleep: Sleep) -> Result {
+        let end = accel::now_ns().saturating_add(SLEEP_NS);
+
+        loop {
+            for channel in &self.channels {
+                self.reap(lent, channel);
+            }
+            if !self.channels.iter().any(|channel| channel.pending() > 0) {
+                break;
+            }
+            if sleep == Sleep::Idle {
+                return Err(EBUSY);
+            }
+            if accel::now_ns() >= end {
+                break;
+            }
+            fsleep(Delta::from_millis(1));
+        }
+        let _control = self.control.lock();
+        if self.check_ready().is_err() && sleep != Sleep::Shutdown {
+            return Err(EBUSY);
+        }
+        for channel in &self.channels {
+            if channel.hold() && self.regs.stop_queue(channel.index()).is_err() {
+                // It starts the others, too.
+                self.want_reset(lent, Why::QueueStuck);
+                return Err(EBUSY);
+            }
+            channel.conclude(End::Stop);
+        }
+        self.slept.store(self.regs.time(), Relaxed);
+        Ok(())
+    }
+
+    /// Has the card go on. Sleep has reset it, but kept its memory, unless it had no power.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` when it does not work as it should; `ENODEV` when it is gone.
+    pub(crate) fn resume(&self, lent: &Lent<'_, '_>) -> Result<Contexts> {
+        let mut control = self.control.lock();
+
+        if !self.regs.is_there() {
+            return Err(ENODEV);
+        }
+        // Also where it did not sleep after all.
+        self.regs.reset()?;
+        let had_power = self.regs.time() >= self.slept.load(Relaxed);
+
+        Ok(self.begin_again(lent, &mut control, !had_power))
     }
 
     /// Has the card go on with a channel after a reset. The control is held.

@@ -58,6 +58,11 @@ register! {
         0:0 reset => bool;
     }
 
+    /// Nanoseconds since it has power.
+    TIME(u64) @ 0x020 {
+        63:0 value;
+    }
+
     SERIAL(u64) @ 0x028 {
         63:0 value;
     }
@@ -431,6 +436,11 @@ impl<'bound> Registers<'bound> {
             }
             Ok(!control.reset() && status.into_raw() != GONE && status.ready() && !status.halted())
         })
+    }
+
+    /// Nanoseconds since the card has power.
+    pub(crate) fn time(&self) -> u64 {
+        self.bar.read(TIME).into_raw()
     }
 
     /// Has events written to `entries` entries at `address`; 0 entries for none.

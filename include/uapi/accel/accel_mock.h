@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
 /*
  * An accelerator without hardware that uses what the core offers, for tests: it
- * adds, ends jobs at once or later or holds them, and is reset when and how it is
- * told to.
+ * adds, ends jobs at once or later or holds them, is reset when and how it is
+ * told to, and sleeps as it is told to.
  */
 #ifndef _UAPI_ACCEL_ACCEL_MOCK_H
 #define _UAPI_ACCEL_ACCEL_MOCK_H
@@ -16,6 +16,7 @@
 #define ACCEL_MOCK_NR_LATER 0x44
 #define ACCEL_MOCK_NR_RESET 0x45
 #define ACCEL_MOCK_NR_FAULT 0x46
+#define ACCEL_MOCK_NR_SLEEP 0x47
 
 #define ACCEL_MOCK_SUM_MAX 4096
 
@@ -182,6 +183,33 @@ struct accel_mock_fault {
 	__u32 code;
 };
 
+/* accel_mock_sleep.flags */
+#define ACCEL_MOCK_SLEEP_REFUSE (1U << 0) /* it does not go to sleep */
+#define ACCEL_MOCK_SLEEP_LOSE (1U << 1) /* contexts are lost when it wakes */
+#define ACCEL_MOCK_SLEEP_FAIL \
+	(1U << 2) /* it does not wake, until it is reset */
+
+/**
+ * struct accel_mock_sleep - argument of ACCEL_MOCK_IOCTL_SLEEP
+ * @flags: in, ACCEL_MOCK_SLEEP_*: how it sleeps from now on
+ * @reserved: in, 0
+ * @asked: out, how often it was asked to go to sleep so far
+ * @slept: out, how often it did
+ * @woken: out, how often it was woken
+ *
+ * The device is not idle while it has jobs. Jobs that end later do so in time if
+ * it is awake then, else when it wakes.
+ *
+ * Errors: EINVAL @flags or @reserved.
+ */
+struct accel_mock_sleep {
+	__u32 flags;
+	__u32 reserved;
+	__u64 asked;
+	__u64 slept;
+	__u64 woken;
+};
+
 #define ACCEL_MOCK_IOCTL_ADD \
 	_IOWR(ACCEL_IOCTL_TYPE, ACCEL_MOCK_NR_ADD, struct accel_mock_add)
 #define ACCEL_MOCK_IOCTL_SUM \
@@ -197,6 +225,8 @@ struct accel_mock_fault {
 	_IOW(ACCEL_IOCTL_TYPE, ACCEL_MOCK_NR_RESET, struct accel_mock_reset)
 #define ACCEL_MOCK_IOCTL_FAULT \
 	_IOW(ACCEL_IOCTL_TYPE, ACCEL_MOCK_NR_FAULT, struct accel_mock_fault)
+#define ACCEL_MOCK_IOCTL_SLEEP \
+	_IOWR(ACCEL_IOCTL_TYPE, ACCEL_MOCK_NR_SLEEP, struct accel_mock_sleep)
 
 /* Bytes of the scratch buffer that each file has at mmap offset 0. */
 #define ACCEL_MOCK_SCRATCH_SIZE 4096

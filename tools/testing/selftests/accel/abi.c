@@ -233,6 +233,13 @@ static const struct field fields[] = {
 	F(accel_mock_fault, code, 12, 4),
 	END(accel_mock_fault, 16),
 
+	F(accel_mock_sleep, flags, 0, 4),
+	F(accel_mock_sleep, reserved, 4, 4),
+	F(accel_mock_sleep, asked, 8, 8),
+	F(accel_mock_sleep, slept, 16, 8),
+	F(accel_mock_sleep, woken, 24, 8),
+	END(accel_mock_sleep, 32),
+
 	F(accel_npu_map, buffer, 0, 4),
 	F(accel_npu_map, flags, 4, 4),
 	F(accel_npu_map, offset, 8, 8),
@@ -324,6 +331,7 @@ static const struct number numbers[] = {
 	N(ACCEL_MOCK_IOCTL_LATER, 0xc018c144),
 	N(ACCEL_MOCK_IOCTL_RESET, 0x4010c145),
 	N(ACCEL_MOCK_IOCTL_FAULT, 0x4010c146),
+	N(ACCEL_MOCK_IOCTL_SLEEP, 0xc020c147),
 	N(ACCEL_NPU_IOCTL_MAP, 0x4020c140),
 	N(ACCEL_NPU_IOCTL_UNMAP, 0x4010c141),
 	N(ACCEL_NPU_IOCTL_SUBMIT, 0xc020c142),
@@ -481,6 +489,7 @@ SAME_EVERYWHERE(accel_mock_stall, 8);
 SAME_EVERYWHERE(accel_mock_later, 24);
 SAME_EVERYWHERE(accel_mock_reset, 16);
 SAME_EVERYWHERE(accel_mock_fault, 16);
+SAME_EVERYWHERE(accel_mock_sleep, 32);
 SAME_EVERYWHERE(accel_npu_map, 32);
 SAME_EVERYWHERE(accel_npu_unmap, 16);
 SAME_EVERYWHERE(accel_npu_job, 16);
@@ -524,6 +533,7 @@ KEEP(accel_mock_stall);
 KEEP(accel_mock_later);
 KEEP(accel_mock_reset);
 KEEP(accel_mock_fault);
+KEEP(accel_mock_sleep);
 KEEP(accel_npu_map);
 KEEP(accel_npu_unmap);
 KEEP(accel_npu_job);

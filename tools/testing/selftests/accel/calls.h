@@ -367,6 +367,14 @@ static inline int fill_reset(struct env *env, void *arg)
 	return 0;
 }
 
+/* How it sleeps: as it does anyway. */
+static inline int fill_sleep(struct env *env, void *arg)
+{
+	(void)env;
+	(void)arg;
+	return 0;
+}
+
 static const struct call calls[] = {
 	{ "INFO", ACCEL_IOCTL_INFO, ANY, fill_info, NULL,
 	  .zero = { FLAGS(accel_info, flags, 0) } },
@@ -418,6 +426,11 @@ static const struct call calls[] = {
 			  ACCEL_MOCK_RESET_LOSE | ACCEL_MOCK_RESET_FAIL) } },
 	{ "MOCK_FAULT", ACCEL_MOCK_IOCTL_FAULT, MOCK, fill_fault, NULL,
 	  .zero = { FLAGS(accel_mock_fault, access, 1) } },
+	{ "MOCK_SLEEP", ACCEL_MOCK_IOCTL_SLEEP, MOCK, fill_sleep, NULL,
+	  .zero = { FLAGS(accel_mock_sleep, flags,
+			  ACCEL_MOCK_SLEEP_REFUSE | ACCEL_MOCK_SLEEP_LOSE |
+				  ACCEL_MOCK_SLEEP_FAIL),
+		    FLAGS(accel_mock_sleep, reserved, 0) } },
 	{ "NPU_MAP", ACCEL_NPU_IOCTL_MAP, NPU, fill_npu_map, undo_npu_map,
 	  /* Without any known flag it is wrong: they are left alone. */
 	  .zero = { { offsetof(struct accel_npu_map, flags) + 1, 3, 0 },
