@@ -137,9 +137,24 @@ TEST_F(sysfs, identity)
 
 TEST_F(sysfs, state)
 {
+	static const char *const causes[] = {
+		[ACCEL_CAUSE_NONE] = "none",
+		[ACCEL_CAUSE_USER] = "user",
+		[ACCEL_CAUSE_DRIVER] = "driver",
+		[ACCEL_CAUSE_DEADLINE] = "deadline",
+		[ACCEL_CAUSE_WATCHDOG] = "watchdog",
+		[ACCEL_CAUSE_BUS] = "bus",
+		[ACCEL_CAUSE_RESUME] = "resume",
+		[ACCEL_CAUSE_SYSTEM] = "system",
+		[ACCEL_CAUSE_IDLE] = "idle",
+	};
 	struct accel_info_state state;
 	char value[64];
+	int fd;
 
+	/* Whoever opens it wakes it. */
+	fd = accel_open(O_RDWR | O_CLOEXEC);
+	ASSERT_LE(0, fd);
 	ASSERT_EQ(0, accel_info(self->control, ACCEL_INFO_STATE, 0, &state,
 				sizeof(state)));
 	ASSERT_EQ(ACCEL_STATE_OPERATIONAL, state.state);
@@ -147,8 +162,12 @@ TEST_F(sysfs, state)
 	EXPECT_STREQ("operational", value);
 	EXPECT_EQ(state.resets, number("resets/total"));
 	ASSERT_EQ(0, attribute("state_cause", value, sizeof(value)));
-	if (!state.resets)
-		EXPECT_STREQ("none", value);
+	ASSERT_GT(sizeof(causes) / sizeof(causes[0]), state.cause);
+	EXPECT_STREQ(causes[state.cause], value);
+	/* Since the registration, unless something has happened to it. */
+	if (state.cause == ACCEL_CAUSE_NONE)
+		EXPECT_EQ(state.registered_ns, state.since_ns);
+	close(fd);
 }
 
 /* Who has no way to reset its devices says so; nonsense is nonsense first. */
