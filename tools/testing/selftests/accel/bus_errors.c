@@ -161,6 +161,8 @@ TEST_F_TIMEOUT(bus_errors, nonfatal, 36000)
 		close(fd);
 		EXPECT_EQ(0, npu_healthy());
 	}
+	fprintf(stderr, "# stress: shape=bus_errors.npu/nonfatal cycles=%d\n",
+		count);
 }
 
 /* What was put right needs nobody. */
