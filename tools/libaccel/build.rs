@@ -5,8 +5,7 @@
 //! two cannot drift apart. Two files land in `OUT_DIR`:
 //!
 //! - `uapi.rs`: structs, constants and one typed [`Request`] for each ioctl;
-//! - `layout.rs`: sizes and offsets as Rust sees them, for the test that asks a
-//!   C compiler whether it agrees.
+//! - `tables.rs`: every ioctl, and every struct with its fields as Rust sees them.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -74,7 +73,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     let mut bindings = bindgen(&wrapper_path, &include)?;
     write_requests(&mut bindings, &calls)?;
     fs::write(out.join("uapi.rs"), bindings)?;
-    fs::write(out.join("layout.rs"), layout_table(&layouts, &calls)?)?;
+    fs::write(out.join("tables.rs"), tables(&layouts, &calls)?)?;
     Ok(())
 }
 
@@ -202,26 +201,32 @@ fn find_layouts(header: &str) -> Vec<Layout> {
     found
 }
 
-/// A table of (C expression, value in Rust) that a C compiler can be asked to confirm.
-fn layout_table(layouts: &[Layout], calls: &[Call]) -> Result<String, std::fmt::Error> {
-    let mut table = String::from("&[\n");
+/// The tables of [`uapi`](../src/uapi.rs): what there is, with values that the compiler finds.
+fn tables(layouts: &[Layout], calls: &[Call]) -> Result<String, std::fmt::Error> {
+    let mut tables = String::from("pub const STRUCTS: &[Struct] = &[\n");
     for Layout { name, fields } in layouts {
         writeln!(
-            table,
-            "(\"sizeof(struct {name})\", ::core::mem::size_of::<{name}>()),"
+            tables,
+            "Struct {{ name: \"{name}\", size: size_of::<{name}>(), fields: &["
         )?;
         for field in fields {
             // bindgen's name for what is a word of Rust's own.
             let own = if field == "type" { "type_" } else { field };
             writeln!(
-                table,
-                "(\"offsetof(struct {name}, {field})\", ::core::mem::offset_of!({name}, {own})),"
+                tables,
+                "Field {{ name: \"{field}\", offset: ::core::mem::offset_of!({name}, {own}), \
+                 size: size_of_field(|all: &{name}| &all.{own}) }},"
             )?;
         }
+        tables.push_str("] },\n");
     }
-    for Call { name, .. } in calls {
-        writeln!(table, "(\"{name}\", {NUMBER}{name} as usize),")?;
+    tables.push_str("];\npub const CALLS: &[Call] = &[\n");
+    for Call { name, argument } in calls {
+        writeln!(
+            tables,
+            "Call {{ name: \"{name}\", number: {NUMBER}{name}, argument: \"{argument}\" }},"
+        )?;
     }
-    table.push_str("]\n");
-    Ok(table)
+    tables.push_str("];\n");
+    Ok(tables)
 }

@@ -4,7 +4,30 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use crate::uapi::LAYOUT;
+use crate::uapi::{CALLS, STRUCTS};
+
+/// Expressions of C, and the values that Rust found for them.
+fn layout() -> Vec<(String, usize)> {
+    let mut table = Vec::new();
+    for all in STRUCTS {
+        let of = format!("struct {}", all.name);
+        table.push((format!("sizeof({of})"), all.size));
+        for field in all.fields {
+            let name = field.name;
+            table.push((format!("offsetof({of}, {name})"), field.offset));
+            table.push((format!("sizeof((({of} *)0)->{name})"), field.size));
+        }
+    }
+    for call in CALLS {
+        table.push((call.name.to_owned(), call.number as usize));
+        let size = format!(
+            "_IOC_SIZE({}) - sizeof(struct {})",
+            call.name, call.argument
+        );
+        table.push((size, 0));
+    }
+    table
+}
 
 /// Headers of `include/uapi/accel`, as `#include` lines.
 fn includes(folder: &str) -> String {
@@ -22,7 +45,7 @@ fn includes(folder: &str) -> String {
 fn compile(option: &str, extra: &str) -> Result<(), String> {
     let include = concat!(env!("CARGO_MANIFEST_DIR"), "/../../include/uapi");
     let mut source = String::from("#include <stddef.h>\n") + &includes(include) + extra;
-    for (expression, value) in LAYOUT {
+    for (expression, value) in layout() {
         source += &format!("_Static_assert({expression} == {value}ul, \"{expression}\");\n");
     }
     let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".into());
@@ -54,9 +77,10 @@ fn the_table_has_everything() {
         "ACCEL_NULL_IOCTL_ADD",
         "offsetof(struct accel_npu_operand, type)",
         "offsetof(struct accel_npu_command, operands)",
+        "sizeof(((struct accel_info_queries *)0)->name)",
         "ACCEL_NPU_IOCTL_SUBMIT",
     ] {
-        let found = LAYOUT.iter().any(|(expression, _)| *expression == wanted);
+        let found = layout().iter().any(|(expression, _)| *expression == wanted);
         assert!(found, "{wanted} is not in the table");
     }
 }

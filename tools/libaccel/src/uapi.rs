@@ -13,6 +13,41 @@
 
 include!(concat!(env!("OUT_DIR"), "/uapi.rs"));
 
-/// What C says and what Rust found, for the test that compares the two.
-#[cfg(test)]
-pub(crate) const LAYOUT: &[(&str, usize)] = include!(concat!(env!("OUT_DIR"), "/layout.rs"));
+/// A struct of the headers.
+///
+/// The tables are for programs that are about the interface itself: those that trace calls, or
+/// make them up.
+#[derive(Debug, Clone, Copy)]
+pub struct Struct {
+    pub name: &'static str,
+    /// Bytes.
+    pub size: usize,
+    pub fields: &'static [Field],
+}
+
+/// A field of a [`Struct`].
+#[derive(Debug, Clone, Copy)]
+pub struct Field {
+    pub name: &'static str,
+    /// Bytes from the beginning of the struct.
+    pub offset: usize,
+    /// Bytes; all elements of an array.
+    pub size: usize,
+}
+
+/// An ioctl of the headers.
+#[derive(Debug, Clone, Copy)]
+pub struct Call {
+    pub name: &'static str,
+    /// What ioctl(2) takes.
+    pub number: u32,
+    /// The name of its [`Struct`].
+    pub argument: &'static str,
+}
+
+/// The size of the field that `_get` gives.
+const fn size_of_field<S, F>(_get: fn(&S) -> &F) -> usize {
+    size_of::<F>()
+}
+
+include!(concat!(env!("OUT_DIR"), "/tables.rs"));
