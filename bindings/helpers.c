@@ -9,6 +9,7 @@
 #include <linux/file.h>
 #include <linux/interrupt.h>
 #include <linux/jiffies.h>
+#include <linux/kcov.h>
 #include <linux/mount.h>
 #include <linux/module.h>
 #include <linux/nospec.h>
@@ -432,6 +433,41 @@ void accel_work_queue(struct delayed_work *work, s64 at_ns)
 	mod_delayed_work(system_dfl_long_wq, work,
 			 min_t(u64, delay, MAX_JIFFY_OFFSET));
 }
+
+/* Tracing */
+
+#ifdef CONFIG_KCOV
+/* What programs give to KCOV_REMOTE_ENABLE to see what our threads execute. */
+#define ACCEL_KCOV_HANDLE kcov_remote_handle(KCOV_SUBSYSTEM_COMMON, 0xacce1)
+
+/**
+ * accel_traced_begin() - let KCOV see what a thread of the kernel does from here
+ *
+ * Return: whether accel_traced_end() has to be called. Programs trace themselves,
+ * and sections do not nest.
+ */
+bool accel_traced_begin(void)
+{
+	if (!(current->flags & PF_KTHREAD) || current->kcov_mode)
+		return false;
+	kcov_remote_start(ACCEL_KCOV_HANDLE);
+	return true;
+}
+
+void accel_traced_end(void)
+{
+	kcov_remote_stop();
+}
+#else
+bool accel_traced_begin(void)
+{
+	return false;
+}
+
+void accel_traced_end(void)
+{
+}
+#endif
 
 /* DMA */
 

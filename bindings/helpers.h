@@ -155,6 +155,9 @@ u32 accel_opener_uid(const struct accel_opener *opener);
 void accel_work_init(struct delayed_work *work, work_func_t func);
 void accel_work_queue(struct delayed_work *work, s64 at_ns);
 
+bool accel_traced_begin(void);
+void accel_traced_end(void);
+
 void accel_dma_rmb(void);
 void accel_dma_wmb(void);
 int accel_dma_map(struct device *dev, struct page *page, size_t size,

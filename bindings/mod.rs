@@ -28,6 +28,7 @@
 //! | `wait.rs` | sleeping, polling, eventfds |
 //! | `power.rs` | sleep of the system and of the parent, errors of the bus |
 //! | `parent.rs` | the parent device: PCI, interrupts, DMA, power |
+//! | `traced.rs` | what threads of the kernel do, shown to KCOV |
 //! | `user.rs` | copying to and from user space |
 
 pub(crate) mod alarm;
@@ -49,6 +50,7 @@ pub(crate) mod parent;
 pub(crate) mod power;
 pub(crate) mod registration;
 pub(crate) mod slot;
+mod traced;
 pub(crate) mod user;
 pub(crate) mod vma;
 pub(crate) mod wait;

@@ -8,6 +8,7 @@
 use super::{
     errno::EOPNOTSUPP,
     raw,
+    traced::Traced,
     uapi::accel_info_identity, //
 };
 use crate::device::{
@@ -345,6 +346,7 @@ impl Interrupt {
 /// In the thread of a line that was requested with a `Line` as its cookie.
 #[no_mangle]
 unsafe extern "C" fn accel_interrupt(cookie: *mut c_void) -> bool {
+    let _traced = Traced::begin();
     // SAFETY: The cookie is a `Line`, which is there until the interrupt is freed.
     let line = unsafe { &*cookie.cast::<Line>() };
     // SAFETY: By the type invariant of `Interrupt`.

@@ -6,6 +6,7 @@
 
 use super::{
     raw,
+    traced::Traced,
     wait::now_ns, //
 };
 use crate::device::Device;
@@ -87,6 +88,7 @@ impl DeviceWork {
     ///
     /// The kernel calls this with the `work.work` of an item.
     unsafe extern "C" fn call(work: *mut bindings::work_struct) {
+        let _traced = Traced::begin();
         // SAFETY: By this function's requirements, and an item is stopped before it goes.
         let this = unsafe {
             let work: *mut bindings::delayed_work =
