@@ -86,6 +86,8 @@ pub struct Guest<'a> {
     pub emulator: Option<&'a Path>,
     /// A plugin for TCG.
     pub plugin: Option<PathBuf>,
+    /// Whether the guest has a port `accel.record`, for what must not be lost when it dies.
+    pub record: bool,
     pub cmdline: String,
     /// How many cycles a test is to do that can do any number.
     pub cycles: Option<u64>,
@@ -102,6 +104,8 @@ pub struct Guest<'a> {
 pub enum Said<'a> {
     Out(&'a [u8]),
     Err(&'a [u8]),
+    /// Written to `accel.record`; the writer went on when it had arrived.
+    Record(&'a [u8]),
 }
 
 /// How a run ended.
@@ -161,6 +165,7 @@ enum Event {
     Out(Vec<u8>),
     Err(Vec<u8>),
     Control(Vec<u8>),
+    Record(Vec<u8>),
 }
 
 /// Where a guest that may restart has its own kernel.
@@ -182,7 +187,11 @@ const PORTS: &[(&str, ToEvent)] = &[
     ("out", Event::Out),
     ("err", Event::Err),
     ("ctl", Event::Control),
+    (RECORD, Event::Record),
 ];
+
+/// The channel that only some guests have.
+const RECORD: &str = "record";
 
 impl Guest<'_> {
     /// Boots, does the job, powers off. `hear` gets the job's output as it comes.
@@ -228,7 +237,7 @@ impl Guest<'_> {
         )?;
 
         let (send, events) = mpsc::channel();
-        for (name, event) in PORTS {
+        for (name, event) in self.channels() {
             listen(&folder.path.join(name), send.clone(), *event)?;
         }
         drop(send);
@@ -280,9 +289,19 @@ impl Guest<'_> {
         )
     }
 
+    /// The channels that lead to this program.
+    fn channels(&self) -> impl Iterator<Item = &(&'static str, ToEvent)> {
+        PORTS
+            .iter()
+            .filter(|(name, _)| self.record || *name != RECORD)
+    }
+
     /// The virtio-serial ports that the guest has.
     fn ports(&self) -> Vec<String> {
-        let names = PORTS.iter().map(|(name, _)| *name).chain([service::PORT]);
+        let names = self
+            .channels()
+            .map(|(name, _)| *name)
+            .chain([service::PORT]);
         let ours = names.map(|name| format!("accel.{name}"));
         let models = (0..self.npu).map(|number| format!("accel.npu{number}"));
         let monitor = self.is_pluggable().then(|| MONITOR.to_owned());
@@ -361,7 +380,10 @@ impl Guest<'_> {
         }
         qemu.arg("-serial")
             .arg(format!("file:{}", folder.join(KLOG).display()));
-        let ports = PORTS.iter().map(|(name, _)| *name).chain([service::PORT]);
+        let ports = self
+            .channels()
+            .map(|(name, _)| *name)
+            .chain([service::PORT]);
         for name in ports {
             qemu.arg("-chardev")
                 .arg(format!(
@@ -465,6 +487,7 @@ impl Guest<'_> {
                     match event {
                         Event::Out(bytes) => hear(Said::Out(&bytes)),
                         Event::Err(bytes) => hear(Said::Err(&bytes)),
+                        Event::Record(bytes) => hear(Said::Record(&bytes)),
                         Event::Control(bytes) => {
                             control.push_str(&String::from_utf8_lossy(&bytes));
                             take_lines(&mut control, &mut ended);

@@ -144,7 +144,7 @@ fn boots(
         ));
         let mut frames = Frames::default();
         let ended = guest(place, ready, form, &left)?.run(|said| {
-            let (Said::Out(bytes) | Said::Err(bytes)) = said;
+            let (Said::Out(bytes) | Said::Err(bytes) | Said::Record(bytes)) = said;
             frames.take(bytes, |frame| {
                 if let Some(run) = left.get(frame.number) {
                     report(Verdict {

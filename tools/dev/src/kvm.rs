@@ -65,6 +65,7 @@ fn boots(place: &Place, kernel: &Kernel) -> Result<bool> {
         npu_interrupts: Interrupts::default(),
         emulator: None,
         plugin: None,
+        record: false,
         cmdline: String::new(),
         cycles: None,
         restarts: false,

@@ -85,6 +85,7 @@ impl Ready {
             npu_interrupts: Interrupts::default(),
             emulator: Some(&self.emulator),
             plugin: None,
+            record: false,
             cmdline: String::new(),
             cycles: None,
             restarts: false,
@@ -103,6 +104,8 @@ pub fn pass_on(said: Said) {
             out.write_all(bytes).and_then(|()| out.flush())
         }
         Said::Err(bytes) => io::stderr().lock().write_all(bytes),
+        // For those who have asked for it.
+        Said::Record(_) => Ok(()),
     };
 }
 

@@ -56,7 +56,7 @@ pub fn run(place: &Place, ready: &Ready, pattern: &str, tally: &mut Tally) -> Re
     }
     let mut printed = Vec::new();
     let ended = guest.run(|said| {
-        let (Said::Out(bytes) | Said::Err(bytes)) = said;
+        let (Said::Out(bytes) | Said::Err(bytes) | Said::Record(bytes)) = said;
         printed.extend_from_slice(bytes);
     })?;
     let mut cases = tap::cases(&String::from_utf8_lossy(&printed));
