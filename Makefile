@@ -85,7 +85,7 @@ else
 # As the user wrote them: a $ in RUN is the guest's shell's, not make's.
 override RUN := $(value RUN)
 override PUT := $(value PUT)
-export RUN PUT T FLAVOUR DIR CYCLES
+export RUN PUT T FLAVOUR DIR CYCLES MINUTES REPLAY
 
 dev := @sh tools/dev/bootstrap.sh
 
@@ -144,6 +144,11 @@ docs:
 bench:
 	$(dev) bench
 
+## fuzz [MINUTES=…]: make programs up for our calls, led by what they reach
+## fuzz REPLAY=file: run the programs of a file again
+fuzz:
+	$(dev) fuzz
+
 ## clean: remove the build outputs; with CACHE=1 the whole cache too
 ifeq ($(CACHE),)
 clean:
@@ -162,6 +167,6 @@ help:
 	@echo
 	@echo 'FLAVOUR= is cloud (the default), amd64 or debug. The cache is $${ACCEL_CACHE:-~/.cache/accel}.'
 
-.PHONY: run test test-all stress mutants shell vm modules check format docs bench clean distclean help
+.PHONY: run test test-all stress mutants shell vm modules check format docs bench fuzz clean distclean help
 
 endif

@@ -316,7 +316,8 @@ in_root() {
 	dir=$1
 	shift
 	for name in http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY \
-		TERM COLUMNS LINES NO_COLOR ACCEL_KVM ACCEL_LIMIT ACCEL_MIRROR RUN PUT T FLAVOUR DIR CYCLES; do
+		TERM COLUMNS LINES NO_COLOR ACCEL_KVM ACCEL_LIMIT ACCEL_MIRROR RUN PUT T FLAVOUR DIR CYCLES \
+		MINUTES REPLAY; do
 		eval "value=\${$name-}"
 		[ -z "$value" ] || set -- "$name=$value" "$@"
 	done

@@ -2,7 +2,7 @@
 //! Reports in a kernel log that fail a run, whatever its job said.
 
 /// What a report has in its first line.
-const SIGNS: &[&str] = &[
+pub const SIGNS: &[&str] = &[
     "WARNING:",
     "BUG:",
     "Oops",

@@ -9,6 +9,7 @@ mod check_rules;
 mod command;
 mod copy;
 mod cpio;
+mod fuzz;
 mod guest;
 mod guest_tests;
 mod host_tests;
@@ -113,6 +114,15 @@ enum Action {
     Docs,
     /// Measure in counted instructions
     Bench,
+    /// Make programs up for our calls and run them in a guest
+    Fuzz {
+        /// How long, without the boot
+        #[arg(long, env = "MINUTES", default_value = "")]
+        minutes: String,
+        /// Run the programs of this file instead, again and again
+        #[arg(long, env = "REPLAY", default_value = "")]
+        replay: String,
+    },
 }
 
 fn act(arguments: &Arguments) -> Result<ExitCode> {
@@ -164,6 +174,7 @@ fn act(arguments: &Arguments) -> Result<ExitCode> {
         Action::Format => check::format(&place, one),
         Action::Docs => check::docs(&place, one),
         Action::Bench => bench::run(&place),
+        Action::Fuzz { minutes, replay } => fuzz::run(&place, flavour, minutes, replay),
     }
 }
 

@@ -15,7 +15,7 @@ use crate::report::{Colour, elapsed, line, paint, say, seconds};
 use crate::run::Ready;
 use crate::support::{FLAVOURS, Flavour};
 use crate::tap::{Case, Outcome};
-use crate::{guest_tests, host_tests, in_tree, programs, stale};
+use crate::{fuzz, guest_tests, host_tests, in_tree, programs, stale};
 
 /// What came out so far.
 pub struct Tally {
@@ -278,5 +278,5 @@ fn run_flavour(
     if flavour.is_ours() {
         in_tree::run(place, &ready, pattern, tally)?;
     }
-    Ok(())
+    fuzz::test(place, &ready, pattern, tally)
 }
