@@ -242,9 +242,9 @@ impl Guest<'_> {
         }
         drop(send);
         service::serve(&folder.path)?;
-        let models = self.start_models(&folder.path)?;
+        let mut models = self.start_models(&folder.path)?;
         let child = self.start(&folder.path, &models)?;
-        let followed = self.follow(child, &events, &folder.path, hear);
+        let followed = self.follow(child, &mut models, &events, &folder.path, hear);
         let mut faults = Vec::new();
         for model in models {
             let kept = self.kept_log(&format!("-{}", model.name()));
@@ -429,6 +429,12 @@ impl Guest<'_> {
             ));
         }
         let hotplug = if self.is_pluggable() { "on" } else { "off" };
+        // A model that died is started again.
+        let again = if self.is_pluggable() {
+            ",reconnect-ms=20"
+        } else {
+            ""
+        };
         if self.is_pluggable() {
             // What the guest writes there, it says to QEMU.
             qemu.args([
@@ -455,7 +461,9 @@ impl Guest<'_> {
                      \"socket\":{{\"type\":\"unix\",\"path\":\"{name}.{SOCKET}\"}}}}"
                 ))
                 .arg("-chardev")
-                .arg(format!("socket,id={name}-control,path={name}.{CONTROL}"))
+                .arg(format!(
+                    "socket,id={name}-control,path={name}.{CONTROL}{again}"
+                ))
                 .arg("-device")
                 .arg(format!(
                     "virtserialport,chardev={name}-control,name=accel.{name}"
@@ -467,6 +475,7 @@ impl Guest<'_> {
     fn follow(
         &self,
         child: Child,
+        models: &mut [Model],
         events: &Receiver<Event>,
         folder: &Path,
         hear: &mut impl FnMut(Said),
@@ -481,6 +490,11 @@ impl Guest<'_> {
         let mut open = true;
         let mut restarted = 0;
         loop {
+            if self.is_pluggable() {
+                for model in &mut *models {
+                    model.revive()?;
+                }
+            }
             match events.recv_timeout(Duration::from_millis(50)) {
                 Ok(event) => {
                     last = Instant::now();

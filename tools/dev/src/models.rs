@@ -3,7 +3,7 @@
 //! guest, and their logs are kept beside the guest's.
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::{self, OpenOptions};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
@@ -58,6 +58,8 @@ impl fmt::Display for Interrupts {
 /// A model that runs; killed when this goes.
 pub struct Model {
     name: String,
+    program: PathBuf,
+    interrupts: Interrupts,
     child: Child,
     /// The folder of the run, with the model's sockets, its log and its stderr.
     folder: PathBuf,
@@ -87,46 +89,42 @@ impl Model {
         folder: &Path,
         patience: Duration,
     ) -> Result<Self> {
-        let words = folder.join(format!("{name}.stderr"));
-        let stderr =
-            File::create(&words).with_context(|| format!("writing {}", words.display()))?;
-        let mut command = tied(program);
-        command
-            .args(["npu", "--interrupts", &interrupts.to_string()])
-            .arg("--socket")
-            .arg(folder.join(format!("{name}.{SOCKET}")))
-            .arg("--control")
-            .arg(folder.join(format!("{name}.{CONTROL}")))
-            .arg("--log")
-            .arg(folder.join(format!("{name}.log")))
-            .env("RUST_BACKTRACE", "1")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(stderr);
-        let child = command
-            .spawn()
-            .with_context(|| format!("starting {}", program.display()))?;
+        fs::write(folder.join(format!("{name}.stderr")), "")
+            .with_context(|| format!("writing in {}", folder.display()))?;
         let mut model = Self {
+            child: spawn(program, &name, interrupts, folder)?,
             name,
-            child,
+            program: program.to_owned(),
+            interrupts,
             folder: folder.to_owned(),
         };
-        let stdout = model.child.stdout.take().context("a model has no stdout")?;
-        match heard(BufReader::new(stdout)).recv_timeout(patience) {
-            Ok(()) => Ok(model),
-            Err(why) => {
-                let what = match why {
-                    RecvTimeoutError::Timeout => {
-                        format!("was not ready within {}", seconds(patience))
-                    }
-                    RecvTimeoutError::Disconnected => {
-                        let status = model.child.wait().context("waiting for a model")?;
-                        format!("ended before it was ready ({status})")
-                    }
-                };
-                bail!("{}", model.complaint(&what, None));
-            }
+        model.wait_until_ready(patience)?;
+        Ok(model)
+    }
+
+    /// Starts the model again if a test has told it to die: who plugs it again finds it whole.
+    pub fn revive(&mut self) -> Result<()> {
+        match self.child.try_wait().context("waiting for a model")? {
+            Some(status) if status.code() == Some(DIED_AS_TOLD) => {}
+            _ => return Ok(()),
         }
+        self.child = spawn(&self.program, &self.name, self.interrupts, &self.folder)?;
+        self.wait_until_ready(PATIENCE)
+    }
+
+    fn wait_until_ready(&mut self, patience: Duration) -> Result<()> {
+        let stdout = self.child.stdout.take().context("a model has no stdout")?;
+        let what = match heard(BufReader::new(stdout)).recv_timeout(patience) {
+            Ok(()) => return Ok(()),
+            Err(RecvTimeoutError::Timeout) => {
+                format!("was not ready within {}", seconds(patience))
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                let status = self.child.wait().context("waiting for a model")?;
+                format!("ended before it was ready ({status})")
+            }
+        };
+        bail!("{}", self.complaint(&what, None));
     }
 
     pub fn name(&self) -> &str {
@@ -191,6 +189,30 @@ impl Drop for Model {
             let _ = self.child.wait();
         }
     }
+}
+
+fn spawn(program: &Path, name: &str, interrupts: Interrupts, folder: &Path) -> Result<Child> {
+    let words = folder.join(format!("{name}.stderr"));
+    let stderr = OpenOptions::new()
+        .append(true)
+        .open(&words)
+        .with_context(|| format!("writing {}", words.display()))?;
+    let mut command = tied(program);
+    command
+        .args(["npu", "--interrupts", &interrupts.to_string()])
+        .arg("--socket")
+        .arg(folder.join(format!("{name}.{SOCKET}")))
+        .arg("--control")
+        .arg(folder.join(format!("{name}.{CONTROL}")))
+        .arg("--log")
+        .arg(folder.join(format!("{name}.log")))
+        .env("RUST_BACKTRACE", "1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(stderr);
+    command
+        .spawn()
+        .with_context(|| format!("starting {}", program.display()))
 }
 
 /// What is wrong with a model that ended so, perhaps `early`, having said `words` on stderr.
