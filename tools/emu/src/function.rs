@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
+use crate::control::{Console, Reply};
 use crate::pci::{Config, SIZE, Settings};
 use crate::transport::{BARS, Bus, BusError, Device, Endpoint, Messages, Region, Reset};
 
@@ -128,6 +129,8 @@ pub struct Function<D> {
     gate: Arc<Gate>,
     /// D3hot, for the path of every access.
     asleep: AtomicBool,
+    /// It is not in its slot any more.
+    gone: AtomicBool,
     device: Arc<D>,
 }
 
@@ -147,6 +150,7 @@ impl<D: Device> Function<D> {
             table,
             gate,
             asleep: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
             device,
         }
     }
@@ -158,6 +162,33 @@ impl<D: Device> Function<D> {
 
     fn table(&self, bar: usize) -> Option<&Table> {
         self.table.as_ref().filter(|table| table.bar == bar)
+    }
+
+    fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
+    }
+}
+
+impl<D: Device> Function<D> {
+    /// As if it were pulled out of its slot: nobody answers, which hosts read as all ones, and
+    /// nothing comes from it. Until a new host finds one that was just switched on.
+    pub fn vanish(&self) {
+        let _config = self.config.lock();
+        log::info!("it is gone");
+        self.gone.store(true, Ordering::Release);
+        self.apply(Settings::default());
+        self.device.sleep();
+    }
+}
+
+/// What can be told to a function, and to the device behind it.
+impl<D: Device + Console> Console for Function<D> {
+    fn say(&self, line: &str) -> Reply {
+        if line != "vanish" {
+            return self.device.say(line);
+        }
+        self.vanish();
+        Reply::Line("ok".to_owned())
     }
 }
 
@@ -175,11 +206,19 @@ impl<D: Device> Endpoint for Function<D> {
     }
 
     fn config_read(&self, offset: u64, to: &mut [u8]) {
-        self.config.lock().read(offset, to);
+        let config = self.config.lock();
+        if self.is_gone() {
+            to.fill(0xff);
+        } else {
+            config.read(offset, to);
+        }
     }
 
     fn config_write(&self, offset: u64, from: &[u8]) {
         let mut config = self.config.lock();
+        if self.is_gone() {
+            return;
+        }
         let before = config.settings();
         let flr = config.write(offset, from);
         let woke = before.d3hot && !config.settings().d3hot;
@@ -198,7 +237,7 @@ impl<D: Device> Endpoint for Function<D> {
     }
 
     fn bar_read(&self, bar: usize, offset: u64, to: &mut [u8]) {
-        if self.asleep.load(Ordering::Acquire) {
+        if self.is_gone() || self.asleep.load(Ordering::Acquire) {
             to.fill(0xff);
         } else if let Some(table) = self.table(bar) {
             table.read(offset, to);
@@ -208,7 +247,7 @@ impl<D: Device> Endpoint for Function<D> {
     }
 
     fn bar_write(&self, bar: usize, offset: u64, from: &[u8]) {
-        if self.asleep.load(Ordering::Acquire) {
+        if self.is_gone() || self.asleep.load(Ordering::Acquire) {
             return;
         }
         match self.table(bar) {
@@ -219,6 +258,11 @@ impl<D: Device> Endpoint for Function<D> {
 
     fn reset(&self, how: Reset) {
         let mut config = self.config.lock();
+        match how {
+            Reset::PowerOn => self.gone.store(false, Ordering::Release),
+            Reset::Function if self.is_gone() => return,
+            Reset::Function => {}
+        }
         config.reset();
         self.apply(config.settings());
         self.device.reset(how);
@@ -255,6 +299,12 @@ mod tests {
 
         fn sleep(&self) {
             self.did.lock().push("sleep");
+        }
+    }
+
+    impl Console for Probe {
+        fn say(&self, line: &str) -> Reply {
+            Reply::Line(format!("error {line}"))
         }
     }
 
@@ -371,6 +421,41 @@ mod tests {
         );
         f.function.bar_write(0, 0, &bytes);
         assert_eq!(f.device.did.lock().last(), Some(&"write"));
+    }
+
+    #[test]
+    fn what_vanished_answers_nothing_until_there_is_a_new_host() {
+        let f = fixture();
+        f.function.config_write(MSIX_CONTROL, &[0, 0x80]);
+        f.function.config_write(4, &[6]);
+        assert_eq!(
+            f.function.say("vanish"),
+            Reply::Line("ok".to_owned()),
+            "the device itself does not know it"
+        );
+        let mut bytes = [0; 4];
+        f.function.config_read(0, &mut bytes);
+        assert_eq!(bytes, [0xff; 4]);
+        for bar in [0, 4] {
+            bytes = [0; 4];
+            f.function.bar_read(bar, 0, &mut bytes);
+            assert_eq!(bytes, [0xff; 4]);
+        }
+        // Nothing that is said to it is heard, a reset neither.
+        f.function.bar_write(0, 0, &bytes);
+        f.function.config_write(4, &[6]);
+        f.function.config_write(DEVICE_CONTROL, &[0, 0x80]);
+        f.function.reset(Reset::Function);
+        assert_eq!(*f.device.did.lock(), ["sleep"]);
+        assert!(f.device.bus.write(BASE, &[1]).is_err());
+        f.device.bus.interrupt(0);
+        assert_eq!(f.host.interrupts(0), 0);
+        f.function.reset(Reset::PowerOn);
+        assert_eq!(*f.device.did.lock(), ["sleep", "power on"]);
+        f.function.config_read(0, &mut bytes);
+        assert_eq!(bytes, [1, 0, 2, 0]);
+        f.function.bar_read(0, 0, &mut bytes);
+        assert_eq!(bytes, [0x11; 4]);
     }
 
     #[test]

@@ -84,7 +84,7 @@ fn run(npu: &Npu) -> Result<()> {
         logger::start(log)?;
     }
     let host = Arc::new(Host::new());
-    let (function, card) = npu::function(
+    let function = npu::function(
         host.clone(),
         npu::Options {
             messages: match npu.interrupts {
@@ -96,11 +96,12 @@ fn run(npu: &Npu) -> Result<()> {
         },
     )
     .context("making the card")?;
+    let function = Arc::new(function);
     let (end, ended) = mpsc::channel();
     // From here on a signal ends it in order.
     let mut signals = Signals::new([SIGTERM, SIGINT]).context("waiting for signals")?;
-    let transport = Transport::listen(&npu.socket, host.clone(), Arc::new(function))?;
-    control::listen(&npu.control, card, move || {
+    let transport = Transport::listen(&npu.socket, host.clone(), function.clone())?;
+    control::listen(&npu.control, function, move || {
         host.wait_until_quiet();
         process::exit(DIED_AS_TOLD);
     })?;

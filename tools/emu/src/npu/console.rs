@@ -19,7 +19,7 @@ const HELP: &str = "stats | hang compute|copy | stall MS [N] | fatal ecc|engine|
     ecc N [OFFSET] | interrupts drop N | interrupts repeat N | interrupts spurious VECTOR | \
     lie completion cookie|status|phase|command N | lie register OFFSET VALUE [N] | lie event N | \
     slow MS N | tlb-stuck N | reset-stuck N | scrub-stuck N | sensor NAME VALUE | \
-    peek OFFSET LEN | die | clear";
+    peek OFFSET LEN | vanish | die | clear";
 
 /// Bytes that one peek shows.
 const PEEK_MAX: u64 = 64 << 10;

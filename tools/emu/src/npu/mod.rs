@@ -134,11 +134,10 @@ impl Drop for Npu {
     }
 }
 
-/// A PCI function with a card behind it, and the card for its console.
-pub fn function(bus: Arc<dyn Bus>, options: Options) -> io::Result<(Function<Npu>, Arc<Npu>)> {
+/// A PCI function with a card behind it.
+pub fn function(bus: Arc<dyn Bus>, options: Options) -> io::Result<Function<Npu>> {
     let gate = Arc::new(Gate::new(bus));
     let (npu, memory) = Npu::new(gate.clone(), options)?;
-    let npu = Arc::new(npu);
     let mut config = Config::new(Identity {
         vendor: 0x1af4,
         device: 0x10f0,
@@ -181,9 +180,12 @@ pub fn function(bus: Arc<dyn Bus>, options: Options) -> io::Result<(Function<Npu
             ));
         }
     }
-    Ok((
-        Function::new(config.build(), bars, table, gate, npu.clone()),
-        npu,
+    Ok(Function::new(
+        config.build(),
+        bars,
+        table,
+        gate,
+        Arc::new(npu),
     ))
 }
 
