@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A card that is unplugged and plugged again, through QEMU's monitor, idle or
- * with jobs on it.
+ * A card that is unplugged and plugged again, through QEMU's monitor: told
+ * before, or gone of a sudden, when reads are all-ones from one moment to the
+ * next.
  */
 
 #include "kselftest_harness.h"
@@ -96,48 +97,92 @@ FIXTURE_TEARDOWN(replug)
 	close(self->monitor);
 }
 
+/*
+ * What happens before it is unplugged. DIES: its process ends, and whoever runs
+ * the guest starts another.
+ */
+enum how { TOLD, BUSY, VANISHES, DIES };
+
+/* When a card that vanished is taken from its driver. */
+enum when { BY_HAND, WHEN_NOTICED, BY_THE_SLOT, WHENS };
+
+static bool until_noticed(void)
+{
+	int64_t until = accel_now() + PLUG_MS * NSEC_PER_MSEC;
+
+	while (npu_state() != ACCEL_STATE_MALFUNCTION) {
+		if (accel_now() > until)
+			return false;
+		accel_sleep_ms(1);
+	}
+	return true;
+}
+
 /* One cycle: 0, or the number of the step that went wrong. */
-static int cycle(FIXTURE_DATA(replug) * self, bool busy)
+static int cycle(FIXTURE_DATA(replug) * self, enum how how, enum when when)
 {
 	const char *node = accel_target()->compute;
+	int64_t until = accel_now() + PLUG_MS * NSEC_PER_MSEC;
 	struct npu npu;
 	uint64_t point;
 
 	if (npu_open(&npu))
 		return 1;
 	npu.list[0] = npu_nop();
-	if (busy) {
+	if (how != TOLD) {
 		if (npu_inject("stall 60000"))
 			return 2;
 		for (int i = 0; i < 4; i++)
 			if (npu_submit(&npu, 0, 1, &point))
 				return 3;
 	}
-	shape_going(&self->shape);
-	if (unplug(self->monitor))
+	if (how == VANISHES && npu_inject("vanish"))
 		return 4;
-	if (!until_exists(node, false))
+	/* Nobody answers that. */
+	if (how == DIES && !npu_inject("die"))
 		return 5;
-	shape_gone(&self->shape);
-	if (busy && npu_wait(&npu, point) != -ENODEV)
-		return 6;
+	if (how >= VANISHES) {
+		if (when == WHEN_NOTICED &&
+		    (!until_noticed() || npu_wait(&npu, point) != -EIO))
+			return 6;
+		if (when == BY_HAND && shape_remove(&self->shape))
+			return 7;
+	}
+	if (how == TOLD || (how >= VANISHES && when == BY_HAND)) {
+		if (unplug(self->monitor) || !until_exists(node, false))
+			return 8;
+		if (how == TOLD)
+			self->shape.done++;
+	} else {
+		shape_going(&self->shape);
+		if (unplug(self->monitor) || !until_exists(node, false))
+			return 9;
+		shape_gone(&self->shape);
+	}
+	if (how != TOLD && npu_wait(&npu, point) != -ENODEV)
+		return 10;
 	npu_close(&npu);
-	if (npu_inject("clear"))
-		return 7;
+	/* A model that is new is there some time after the old one. */
+	while (npu_inject("clear")) {
+		if (accel_now() > until)
+			return 11;
+		accel_sleep_ms(10);
+	}
 	if (plug(self->monitor))
-		return 8;
+		return 12;
 	if (!until_exists(node, true))
-		return 9;
-	return npu_healthy() ? 10 : 0;
+		return 13;
+	return npu_healthy() ? 14 : 0;
 }
 
 static void run(struct __test_metadata *_metadata, FIXTURE_DATA(replug) * self,
-		bool busy)
+		enum how how)
 {
-	ASSERT_EQ(0, cycle(self, busy));
+	for (enum when when = 0; when < WHENS; when++)
+		ASSERT_EQ(0, cycle(self, how, when));
 	shape_begin(&self->shape, _metadata->name, CYCLES);
 	for (int i = 0; i < self->shape.cycles; i++) {
-		ASSERT_EQ(0, cycle(self, busy)) TH_LOG("cycle %d", i);
+		ASSERT_EQ(0, cycle(self, how, i % WHENS)) TH_LOG("cycle %d", i);
 	}
 	EXPECT_EQ(0, shape_end(&self->shape));
 	EXPECT_TRUE(shape_in_time(&self->shape));
@@ -145,12 +190,23 @@ static void run(struct __test_metadata *_metadata, FIXTURE_DATA(replug) * self,
 
 TEST_F_TIMEOUT(replug, idle, SHAPE_TIMEOUT)
 {
-	run(_metadata, self, false);
+	run(_metadata, self, TOLD);
 }
 
 TEST_F_TIMEOUT(replug, busy, SHAPE_TIMEOUT)
 {
-	run(_metadata, self, true);
+	run(_metadata, self, BUSY);
+}
+
+TEST_F_TIMEOUT(replug, surprise_removal, SHAPE_TIMEOUT)
+{
+	run(_metadata, self, VANISHES);
+}
+
+/* Not often: QEMU does not live through many ends of its connection. */
+TEST_F_TIMEOUT(replug, model_dies, 120)
+{
+	ASSERT_EQ(0, cycle(self, DIES, BY_HAND));
 }
 
 TEST_HARNESS_MAIN
