@@ -192,7 +192,7 @@ void accel_pm_get(struct device *dev);
 void accel_pm_put(struct device *dev);
 void accel_pm_rest(struct device *dev);
 int accel_pm_delay_ms(struct device *dev);
-void accel_pm_start(struct device *dev, unsigned int delay_ms);
+int accel_pm_start(struct device *dev, unsigned int delay_ms);
 void accel_pci_power(struct device *dev, bool sleeps);
 int accel_notify_pci(void);
 void accel_unnotify_pci(void);

@@ -86,15 +86,26 @@ int accel_pm_delay_ms(struct device *dev)
 	return delay_ms;
 }
 
+static void accel_pm_stop(void *data)
+{
+	pm_runtime_dont_use_autosuspend(data);
+}
+
 /**
  * accel_pm_start() - have root see and set after how long a parent sleeps
- * @dev: the parent
+ * @dev: the parent, which is being bound
  * @delay_ms: what it is at first
+ *
+ * It ends with the binding: root's "never" is a usage of the parent, which
+ * whatever driver comes next knows nothing of.
+ *
+ * Return: 0, -ENOMEM
  */
-void accel_pm_start(struct device *dev, unsigned int delay_ms)
+int accel_pm_start(struct device *dev, unsigned int delay_ms)
 {
 	pm_runtime_set_autosuspend_delay(dev, min(delay_ms, INT_MAX));
 	pm_runtime_use_autosuspend(dev);
+	return devm_add_action_or_reset(dev, accel_pm_stop, dev);
 }
 
 #ifdef CONFIG_PCI

@@ -14,6 +14,7 @@ use crate::{
 use kernel::{
     bindings,
     device,
+    error::to_result,
     ffi::c_int,
     prelude::*,
     sync::Arc, //
@@ -21,8 +22,13 @@ use kernel::{
 
 /// A parent that may sleep when its accelerators do.
 pub(crate) trait Resting {
-    /// Has `root` see, and set, after how long without use it sleeps; `delay_ms` at first.
-    fn start_resting(&self, delay_ms: u32);
+    /// Has root see, and set, after how long without use it sleeps; `delay_ms` at first. To be
+    /// called while it is being bound; it ends when it is unbound.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    fn start_resting(&self, delay_ms: u32) -> Result;
     /// Milliseconds without use after which it is to sleep; nothing while it is to stay awake.
     fn rest_delay_ms(&self) -> Option<i64>;
     /// Lets go of it: it sleeps if nobody else holds it. [`Self::hold`] must follow.
@@ -35,9 +41,9 @@ pub(crate) trait Resting {
 }
 
 impl Resting for device::Device {
-    fn start_resting(&self, delay_ms: u32) {
+    fn start_resting(&self, delay_ms: u32) -> Result {
         // SAFETY: It is a valid device.
-        unsafe { raw::accel_pm_start(parent::raw(self), delay_ms) };
+        to_result(unsafe { raw::accel_pm_start(parent::raw(self), delay_ms) })
     }
 
     fn rest_delay_ms(&self) -> Option<i64> {

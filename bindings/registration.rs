@@ -110,7 +110,7 @@ impl Registration {
         }
         dev.follow(sleeps);
         if self.device.power().autosuspend_ms() > 0 {
-            dev.start_resting(self.device.power().autosuspend_ms());
+            dev.start_resting(self.device.power().autosuspend_ms())?;
         }
         self.device.publish(dev)?;
         // Added last, so released first: what the driver has got before is there until then.

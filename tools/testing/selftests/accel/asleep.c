@@ -8,6 +8,7 @@
 
 /* After how long without a call a device is idle, in these tests. */
 #define DELAY "100"
+#define DELAY_FILE "power/autosuspend_delay_ms"
 
 int asleep_cycles(int most, int share)
 {
@@ -197,24 +198,24 @@ int asleep_nap(int fd, uint32_t flags, struct accel_mock_sleep *told)
 
 int asleep_hurry(bool soon)
 {
-	static char ever[32];
-	char path[160];
+	static char ever[32] = "-1";
+	bool is_mock = accel_target()->kind == ACCEL_MOCK;
+	char path[160], now[32];
 	int ret;
 
-	if (accel_target()->kind == ACCEL_MOCK) {
-		ret = accel_loaded(MOCK_DRIVER) ? accel_rmmod(MOCK_DRIVER) : 0;
-		return ret ? ret :
-			     accel_modprobe(MOCK_DRIVER,
-					    soon ? "autosuspend_ms=" DELAY :
-						   NULL);
+	asleep_parent_path(path, sizeof(path), DELAY_FILE);
+	ret = accel_read_line(path, now, sizeof(now));
+	/* A mock that was not told when has no such thing, and never sleeps. */
+	if (ret && is_mock) {
+		if (!soon)
+			return accel_restore();
+		if (accel_loaded(MOCK_DRIVER))
+			accel_rmmod(MOCK_DRIVER);
+		return accel_modprobe(MOCK_DRIVER, "autosuspend_ms=" DELAY);
 	}
-	if (!ever[0]) {
-		asleep_parent_path(path, sizeof(path),
-				   "power/autosuspend_delay_ms");
-		ret = accel_read_line(path, ever, sizeof(ever));
-		if (ret)
-			return ret;
-	}
-	return asleep_set_parent("power/autosuspend_delay_ms",
-				 soon ? DELAY : ever);
+	if (ret)
+		return ret;
+	if (!is_mock && !strcmp(ever, "-1"))
+		strcpy(ever, now);
+	return accel_write_line(path, soon ? DELAY : ever);
 }

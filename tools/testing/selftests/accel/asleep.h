@@ -21,8 +21,9 @@ int asleep_cycles(int most, int share);
 void asleep_told(const char *program, const char *shape, int count);
 
 /*
- * Has the device sleep after 100 ms without a call, or when it ever did. A mock
- * is made anew for that: no file of it may be open.
+ * Has the device sleep after 100 ms without a call, or when it ever did, which
+ * for a mock is never. A mock may be made anew for that: no file of it may be
+ * open.
  */
 int asleep_hurry(bool soon);
 

@@ -7,6 +7,8 @@
 #include "kselftest_harness.h"
 #include "asleep.h"
 
+#include <limits.h>
+
 #define CYCLES 10
 #define UNBIND_CYCLES 20
 
@@ -168,6 +170,43 @@ TEST_F(power, control)
 	accel_sleep_ms(1500);
 	EXPECT_EQ(ACCEL_STATE_OPERATIONAL, asleep_state(self->control).state);
 	ASSERT_EQ(0, asleep_set_parent("power/control", "auto"));
+	EXPECT_EQ(ACCEL_STATE_SUSPENDED,
+		  asleep_wait(self->control, ACCEL_STATE_SUSPENDED));
+}
+
+/* Waits until a file says so; whether it does. */
+static bool says(const char *path, const char *value)
+{
+	int64_t end = accel_now() + ASLEEP_SOON_MS * NSEC_PER_MSEC;
+	char line[64] = "";
+
+	while (!accel_read_line(path, line, sizeof(line)) &&
+	       strcmp(line, value) && accel_now() < end)
+		accel_sleep_ms(1);
+	return !strcmp(line, value);
+}
+
+/* What root has said to keep it awake ends with the binding: it can sleep unbound. */
+TEST_F(power, never)
+{
+	char path[160], folder[PATH_MAX], file[PATH_MAX + 32];
+
+	if (accel_target()->kind == ACCEL_MOCK)
+		return;
+	asleep_parent_path(path, sizeof(path), "");
+	ASSERT_TRUE(realpath(path, folder) != NULL);
+	ASSERT_EQ(0, asleep_set_parent("power/autosuspend_delay_ms", "-1"));
+	ASSERT_EQ(0, asleep_job(self->fd));
+	end(self);
+	ASSERT_EQ(0, accel_remove());
+	snprintf(file, sizeof(file), "%s/power/control", folder);
+	EXPECT_EQ(0, accel_write_line(file, "auto"));
+	snprintf(file, sizeof(file), "%s/power/runtime_status", folder);
+	EXPECT_TRUE(says(file, "suspended"));
+	snprintf(file, sizeof(file), "%s/power/control", folder);
+	EXPECT_EQ(0, accel_write_line(file, "on"));
+	ASSERT_EQ(0, accel_restore());
+	ASSERT_EQ(0, begin(self, true));
 	EXPECT_EQ(ACCEL_STATE_SUSPENDED,
 		  asleep_wait(self->control, ACCEL_STATE_SUSPENDED));
 }
