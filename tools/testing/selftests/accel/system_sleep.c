@@ -12,8 +12,8 @@
 /* How often the button is pressed: once it is asleep, that wakes it. */
 #define PRESS_MS "500"
 /* Cycles of the short form. */
-#define CYCLES 4
-#define UNBIND_CYCLES 20
+#define CYCLES 2
+#define UNBIND_CYCLES 5
 /* When something happens beside it: each cycle a step later, within a span. */
 #define STEP_MS 7
 #define SPAN_MS 60
