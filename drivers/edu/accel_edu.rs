@@ -17,6 +17,7 @@ mod regs;
 
 use accel::{
     Call,
+    Cause,
     Contexts,
     Lent,
     Sleep, //
@@ -77,6 +78,7 @@ impl accel::Driver for Edu {
         max_contexts: uapi::ACCEL_EDU_CONTEXTS_MAX,
         dma_bits: Some(regs::DMA_BITS),
         interrupts: Some(accel::Interrupts { min: 1, max: 1 }),
+        check_ms: 1000,
         autosuspend_ms: 2000,
         ..accel::Description::DEFAULT
     };
@@ -102,6 +104,15 @@ impl accel::Driver for Edu {
 
     fn interrupt(device: &Lent<'_, '_, Self>, _vector: u32) -> bool {
         device.data().interrupt()
+    }
+
+    fn check(device: &Lent<'_, '_, Self>) -> Result {
+        device.data().check()
+    }
+
+    fn reset(device: &Lent<'_, '_, Self>, _cause: Cause) -> Result<Contexts> {
+        device.data().reset()?;
+        Ok(Contexts::Kept)
     }
 
     fn suspend(device: &Lent<'_, '_, Self>, sleep: Sleep) -> Result {

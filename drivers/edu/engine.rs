@@ -44,6 +44,10 @@ use kernel::{
 /// How long a step is waited for, in milliseconds: a transfer takes 100.
 const PAUSE_MS: u32 = 2000;
 
+/// How long a part of a step may take, in nanoseconds: a transfer takes 100 ms, on a machine that has
+/// time for it.
+const STEP_NS: i64 = 10_000_000_000;
+
 /// What a job is to do. Ranges have been checked against the buffers.
 pub(crate) enum Kind {
     Factorial {
@@ -92,6 +96,19 @@ struct Running {
     lane: LaneId,
     work: Work,
     doing: Doing,
+    /// `CLOCK_MONOTONIC`, in nanoseconds.
+    began_ns: i64,
+}
+
+impl Running {
+    fn new(lane: LaneId, work: Work, doing: Doing) -> Self {
+        Self {
+            lane,
+            work,
+            doing,
+            began_ns: accel::now_ns(),
+        }
+    }
 }
 
 struct State {
@@ -198,6 +215,44 @@ impl<'bound> Engine<'bound> {
         self.kick();
     }
 
+    /// Looks whether what is running ends.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` when it takes too long: the device does nothing, or its interrupt is lost.
+    pub(crate) fn check(&self) -> Result {
+        match &self.state.lock().running {
+            Some(running) if accel::now_ns() - running.began_ns > STEP_NS => Err(EIO),
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends the job that is running, with `EIO`, and has the device go on with what is queued.
+    ///
+    /// # Errors
+    ///
+    /// `ETIMEDOUT` when it does not stop: what is queued ends likewise.
+    pub(crate) fn reset(&self) -> Result {
+        let running = {
+            let mut state = self.state.lock();
+
+            state.is_paused = true;
+            state.running.take()
+        };
+
+        if let Some(running) = running {
+            self.end(running.lane, running.work, Err(EIO)).tell();
+        }
+        if let Err(err) = self.registers.quiesce() {
+            while let Some((lane, work)) = self.queue.take() {
+                self.end(lane, work, Err(EIO)).tell();
+            }
+            return Err(err);
+        }
+        self.resume();
+        Ok(())
+    }
+
     /// Starts a step if none is running. Returns a job that cannot be started.
     fn run(&self, state: &mut State) -> Option<Ended> {
         if state.is_paused || state.running.is_some() {
@@ -207,7 +262,7 @@ impl<'bound> Engine<'bound> {
 
         match self.start(state, &work) {
             Ok(doing) => {
-                state.running = Some(Running { lane, work, doing });
+                state.running = Some(Running::new(lane, work, doing));
                 None
             }
             Err(err) => Some(self.end(lane, work, Err(err))),
@@ -257,7 +312,7 @@ impl<'bound> Engine<'bound> {
         }
         match self.finish(state, &mut running) {
             Ok(Some(doing)) => {
-                state.running = Some(Running { doing, ..running });
+                state.running = Some(Running::new(running.lane, running.work, doing));
                 None
             }
             Ok(None) if running.work.is_done() => {

@@ -311,6 +311,36 @@ TEST_F(edu_jobs, queue_limit)
 	EXPECT_EQ(0, wait_for(self->fd, self->timeline, taken + 2, NULL));
 }
 
+/* A reset ends the job that is running, and nothing else. */
+TEST_F(edu_jobs, reset)
+{
+	struct accel_edu_copy jobs[3];
+	uint32_t timelines[3];
+	int32_t status;
+	char path[96];
+
+	memset(self->map, 0x5a, 4096);
+	for (int i = 0; i < 3; i++) {
+		ASSERT_EQ(0, accel_timeline_create(self->fd, &timelines[i]));
+		/* The first is of 3 steps, of 200 ms each. */
+		jobs[i] = copy_of(self->buffer, 0, 4096, i ? 64 : 3 * 4096,
+				  timelines[i]);
+		ASSERT_EQ(0, accel_ioctl(self->fd, ACCEL_EDU_IOCTL_COPY,
+					 &jobs[i]));
+	}
+	snprintf(path, sizeof(path), "/sys/class/%s/accel%u/reset",
+		 accel_class(), accel_target()->number);
+	ASSERT_EQ(0, accel_write_line(path, "1"));
+	ASSERT_EQ(0, wait_for(self->fd, timelines[0], jobs[0].point, &status));
+	EXPECT_EQ(-EIO, status);
+	for (int i = 1; i < 3; i++) {
+		ASSERT_EQ(0, wait_for(self->fd, timelines[i], jobs[i].point,
+				      &status));
+		EXPECT_EQ(0, status);
+	}
+	EXPECT_EQ(0, memcmp(self->map, self->map + 4096, 64));
+}
+
 /* Jobs of one file end in the order in which they came. */
 TEST_F(edu_jobs, order)
 {

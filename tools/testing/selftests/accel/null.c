@@ -30,6 +30,17 @@ TEST_F(null, adds)
 	EXPECT_EQ(2, add.b);
 }
 
+/* Who has no way to reset its devices says so. */
+TEST_F(null, reset)
+{
+	char path[96];
+
+	snprintf(path, sizeof(path), "/sys/class/%s/accel%u/reset",
+		 accel_class(), accel_target()->number);
+	EXPECT_EQ(-EOPNOTSUPP, accel_write_line(path, "1"));
+	EXPECT_EQ(-EINVAL, accel_write_line(path, "0"));
+}
+
 TEST_F(null, sizes)
 {
 	struct {
