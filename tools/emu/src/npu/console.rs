@@ -300,6 +300,7 @@ impl Card {
             ("tlb_misses", misses),
             ("invalidations", get(&counters.invalidations)),
             ("resets", get(&counters.resets)),
+            ("planned", self.inject.planned()),
         ];
         let all = all.map(|(name, value)| format!("{name}={value}"));
         all.join(" ")

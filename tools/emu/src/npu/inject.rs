@@ -71,11 +71,10 @@ impl Inject {
         *self.0.lock() = Plan::default();
     }
 
-    /// Whether every hang and stall that was planned has begun.
-    #[cfg(test)]
-    pub fn has_begun(&self) -> bool {
+    /// Hangs and stalls that were planned and have not begun.
+    pub fn planned(&self) -> u64 {
         let plan = self.0.lock();
-        plan.hang == [0; 2] && plan.stall.1 == 0
+        plan.hang.iter().map(|&left| u64::from(left)).sum::<u64>() + u64::from(plan.stall.1)
     }
 
     pub fn hang(&self, engine: Engine) {

@@ -175,7 +175,7 @@ impl Rig {
     /// Waits until what was to hang or stall does.
     #[track_caller]
     fn wait_begun(&self) {
-        eventually("it begins", || self.npu.0.inject.has_begun());
+        eventually("it begins", || self.npu.0.inject.planned() == 0);
     }
 
     #[track_caller]

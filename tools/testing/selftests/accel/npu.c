@@ -473,3 +473,17 @@ int64_t npu_stat(const char *name)
 			return strtoll(word + length + 1, NULL, 10);
 	return -ENOENT;
 }
+
+int npu_await_begun(void)
+{
+	int64_t until = accel_now() + NPU_JOB_MS * NSEC_PER_MSEC, left;
+
+	while ((left = npu_stat("planned")) != 0) {
+		if (left < 0)
+			return left;
+		if (accel_now() > until)
+			return -ETIMEDOUT;
+		accel_sleep_ms(1);
+	}
+	return 0;
+}

@@ -116,5 +116,7 @@ int npu_control_card(unsigned int card, const char *line, char *answer,
 int npu_inject(const char *format, ...);
 /* A number of the answer to "stats". */
 int64_t npu_stat(const char *name);
+/* Waits until what was to hang or to stall does: 0 or a negative errno. */
+int npu_await_begun(void);
 
 #endif /* NPU_H */

@@ -192,7 +192,7 @@ TEST_F(npu_deadlines, others_during_stall)
 	ASSERT_EQ(0, npu_inject("stall 60000"));
 	ASSERT_EQ(0, submit(&self->npu, 0, 1, 1500, &point));
 	/* Once the stalled one is on its engine; computing has engines of its own. */
-	accel_sleep_ms(100);
+	ASSERT_EQ(0, npu_await_begun());
 	for (int i = 0; i < 50; i++)
 		ASSERT_EQ(0, npu_check(&other));
 	EXPECT_EQ(-ETIMEDOUT, npu_wait(&self->npu, 1));
@@ -282,7 +282,7 @@ TEST_F(npu_deadlines, hang_all)
 	second.list[0] = npu_nop();
 	ASSERT_EQ(0, npu_inject("hang compute"));
 	ASSERT_EQ(0, submit(&self->npu, 0, 1, 500, &point));
-	accel_sleep_ms(50);
+	ASSERT_EQ(0, npu_await_begun());
 	ASSERT_EQ(0, npu_inject("hang compute"));
 	ASSERT_EQ(0, submit(&second, 0, 1, 400, &point));
 	EXPECT_NE(0, npu_wait(&self->npu, 1));
@@ -303,7 +303,7 @@ TEST_F(npu_deadlines, close_during_hang)
 		ASSERT_EQ(0, hangs ? npu_inject("hang copy") :
 				     npu_inject("stall 60000"));
 		ASSERT_EQ(0, submit(&npu, 0, 1, 60000, &point));
-		accel_sleep_ms(50);
+		ASSERT_EQ(0, npu_await_begun());
 		before = accel_now();
 		npu_close(&npu);
 		EXPECT_GT(5000 * NSEC_PER_MSEC, accel_now() - before);

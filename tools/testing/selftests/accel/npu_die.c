@@ -28,7 +28,7 @@ TEST(sudden_death)
 
 		ASSERT_EQ(0, npu_submit_jobs(&npu, &job, 1, 0, 1000, &point));
 	}
-	accel_sleep_ms(50);
+	ASSERT_EQ(0, npu_await_begun());
 	/* There is nobody left to answer. */
 	EXPECT_GT(0, npu_inject("die"));
 	before = accel_now();
