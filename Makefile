@@ -17,7 +17,8 @@ export CONFIG_COMPUTE_ACCEL_EDU := m
 export CONFIG_COMPUTE_ACCEL_PCIE_NPU := m
 export CONFIG_COMPUTE_ACCEL_MOCK := m
 export CONFIG_COMPUTE_ACCEL_NULL := m
-accel-tools := tools/bench/kernel/ tools/testing/selftests/accel/forget/
+accel-tools := tools/bench/kernel/ tools/testing/selftests/accel/forget/ \
+	       tools/testing/selftests/accel/noreset/
 endif
 
 obj-$(CONFIG_COMPUTE_ACCEL) += accel.o drivers/ samples/
