@@ -17,6 +17,7 @@
 #include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -185,19 +186,33 @@ static inline int accel_patience(void)
 	return patience && atoi(patience) > 0 ? atoi(patience) : 1;
 }
 
+/* How often something is done again and again: in its short form, or as asked. */
+static inline int accel_cycles(int few)
+{
+	const char *asked = getenv("ACCEL_CYCLES");
+
+	return asked ? atoi(asked) : few;
+}
+
 /* The harness can be in one file of a program only: others say that they are parts. */
 #ifndef ACCEL_TEST_PART
 #include "kselftest_harness.h"
 
-/* The limits of the single tests are the harness's. */
+/*
+ * The limits of the single tests are the harness's, and those of one cycle. It
+ * counts milliseconds.
+ */
 static inline void accel_be_patient(void)
 {
+	long long times = (long long)accel_patience() * accel_cycles(1);
 	struct __fixture_metadata *f;
 	struct __test_metadata *t;
 
 	for (f = __fixture_list; f; f = f->next)
 		for (t = f->tests; t; t = t->next)
-			t->timeout *= accel_patience();
+			t->timeout = t->timeout * times < INT_MAX / 1000 ?
+					     t->timeout * times :
+					     INT_MAX / 1000;
 }
 
 #undef TEST_HARNESS_MAIN

@@ -543,8 +543,7 @@ TEST_F(attributes, debugfs)
 /* What was written and not stored yet goes with the device, soon. */
 TEST_F_TIMEOUT(attributes, stores_and_removal, 3600)
 {
-	const char *asked = getenv("ACCEL_CYCLES");
-	int cycles = asked ? atoi(asked) : 20;
+	int cycles = accel_cycles(20);
 	int64_t began, longest = 0;
 	char path[256];
 	int held;

@@ -388,8 +388,7 @@ static void *hammer(void *unused)
 
 TEST_F_TIMEOUT(debugfs, readers_and_removal, 3600)
 {
-	const char *asked = getenv("ACCEL_CYCLES");
-	int cycles = asked ? atoi(asked) : 20;
+	int cycles = accel_cycles(20);
 	pthread_t threads[READERS];
 	int64_t longest = 0, began;
 

@@ -7,6 +7,7 @@
 
 #include "kselftest_harness.h"
 #include "npu.h"
+#include "shape.h"
 
 #define DATA NPU_FREE
 #define NOWHERE (NPU_FREE + 16 * MIB)
@@ -19,24 +20,75 @@ FIXTURE(npu_inject)
 	unsigned char *data;
 };
 
-FIXTURE_SETUP(npu_inject)
+/* A device that works, with a context on it: 0, or the number of what fails. */
+static int begin(FIXTURE_DATA(npu_inject) * self)
 {
-	ASSERT_EQ(0, npu_inject("clear"));
-	ASSERT_EQ(0, npu_recovers(RECOVERY_MS));
-	ASSERT_EQ(0, npu_open(&self->npu));
+	if (npu_inject("clear"))
+		return 1;
+	if (npu_recovers(RECOVERY_MS))
+		return 2;
+	if (npu_open(&self->npu))
+		return 3;
 	self->data = npu_memory(&self->npu, 4096, DATA, NPU_RW);
-	ASSERT_TRUE(self->data != NULL);
+	return self->data ? 0 : 4;
 }
 
-FIXTURE_TEARDOWN(npu_inject)
+static int end(FIXTURE_DATA(npu_inject) * self)
 {
 	if (self->npu.list) {
 		munmap(self->data, 4096);
 		npu_close(&self->npu);
+		self->npu.list = NULL;
 	}
-	EXPECT_EQ(0, npu_inject("clear"));
-	EXPECT_EQ(0, npu_recovers(RECOVERY_MS));
+	if (npu_inject("clear"))
+		return 1;
+	return npu_recovers(RECOVERY_MS) ? 2 : 0;
 }
+
+FIXTURE_SETUP(npu_inject)
+{
+	ASSERT_EQ(0, begin(self));
+}
+
+FIXTURE_TEARDOWN(npu_inject)
+{
+	EXPECT_EQ(0, end(self));
+}
+
+typedef void one_cycle(struct __test_metadata *_metadata,
+		       FIXTURE_DATA(npu_inject) * self);
+
+/* Once, or as often as asked for: then nothing may be left of it. */
+static void inject(struct __test_metadata *_metadata,
+		   FIXTURE_DATA(npu_inject) * self, one_cycle *once)
+{
+	static struct shape shape;
+
+	once(_metadata, self);
+	if (accel_cycles(1) == 1)
+		return;
+	ASSERT_EQ(0, end(self));
+	shape_begin(&shape, _metadata->name, 1);
+	while (shape.done < shape.cycles && !_metadata->exit_code) {
+		ASSERT_EQ(0, begin(self)) TH_LOG("cycle %d", shape.done);
+		once(_metadata, self);
+		ASSERT_EQ(0, end(self)) TH_LOG("cycle %d", shape.done);
+		shape.done++;
+	}
+	EXPECT_EQ(0, shape_end(&shape));
+	ASSERT_EQ(0, begin(self));
+}
+
+/* A case that is one cycle. */
+#define INJECT_TIMEOUT(name, seconds)                              \
+	static one_cycle name##_once;                              \
+	TEST_F_TIMEOUT(npu_inject, name, seconds)                  \
+	{                                                          \
+		inject(_metadata, self, name##_once);              \
+	}                                                          \
+	static void name##_once(struct __test_metadata *_metadata, \
+				FIXTURE_DATA(npu_inject) * self)
+#define INJECT(name) INJECT_TIMEOUT(name, 30)
 
 enum after { USABLE, FAILED, LIES };
 
@@ -96,7 +148,22 @@ static int resume(struct npu *npu)
 	return ret == -ENODATA ? 0 : ret;
 }
 
-TEST_F(npu_inject, control_socket)
+/* One job in which its engine hangs: what becomes of it. */
+static int run_hanging(struct npu *npu)
+{
+	int ret, tries = 20;
+
+	if (npu_inject("hang copy"))
+		return 1;
+	/* On a slow machine its time may be over before the engine has begun. */
+	do
+		ret = run(npu, npu_fill(DATA, 4, 1), 200);
+	while (ret == -ETIMEDOUT && npu_stat("planned") == 1 && !resume(npu) &&
+	       tries--);
+	return ret;
+}
+
+INJECT(control_socket)
 {
 	char answer[4096];
 	uint64_t jobs;
@@ -115,7 +182,7 @@ TEST_F(npu_inject, control_socket)
 	EXPECT_EQ(32, strspn(answer, "0123456789abcdefABCDEF"));
 }
 
-TEST_F(npu_inject, interrupts_lost)
+INJECT(interrupts_lost)
 {
 	/* The job has ended, and somebody looks in time: it is no failure. */
 	for (int i = 1; i <= 3; i++) {
@@ -137,7 +204,7 @@ TEST_F(npu_inject, interrupts_lost)
 	EXPECT_EQ(USABLE, aftermath(self));
 }
 
-TEST_F(npu_inject, interrupts_repeated)
+INJECT(interrupts_repeated)
 {
 	ASSERT_EQ(0, npu_inject("interrupts repeat 50"));
 	for (int i = 0; i < 50; i++)
@@ -145,7 +212,7 @@ TEST_F(npu_inject, interrupts_repeated)
 	EXPECT_EQ(USABLE, aftermath(self));
 }
 
-TEST_F(npu_inject, interrupts_spurious)
+INJECT(interrupts_spurious)
 {
 	for (int vector = 0; vector < 8; vector++) {
 		for (int i = 0; i < 5; i++)
@@ -157,7 +224,7 @@ TEST_F(npu_inject, interrupts_spurious)
 }
 
 /* A completion that cannot be: the job failed, and nothing worse. */
-TEST_F(npu_inject, lies_of_completions)
+INJECT(lies_of_completions)
 {
 	static const char *const lies[] = { "cookie", "status", "phase",
 					    "command" };
@@ -205,7 +272,7 @@ TEST_F(npu_inject, lies_of_completions)
 }
 
 /* A fault of which the registers say nonsense. */
-TEST_F(npu_inject, lies_of_faults)
+INJECT(lies_of_faults)
 {
 	static const uint32_t queue_registers[] = { 0x24, 0x28, 0x30, 0x34,
 						    0x38 };
@@ -244,7 +311,7 @@ static void use(const struct npu *npu)
 	}
 }
 
-TEST_F_TIMEOUT(npu_inject, lies_of_registers, 100)
+INJECT_TIMEOUT(lies_of_registers, 100)
 {
 	static const uint32_t registers[] = { 0x000, 0x018, 0x01c, 0x090,
 					      0x114, 0x010, 0x008, 0x00c };
@@ -272,7 +339,7 @@ TEST_F_TIMEOUT(npu_inject, lies_of_registers, 100)
 	}
 }
 
-TEST_F(npu_inject, lies_of_events)
+INJECT(lies_of_events)
 {
 	ASSERT_EQ(0, npu_inject("lie event 3"));
 	ASSERT_EQ(0, npu_inject("ecc 1"));
@@ -283,7 +350,7 @@ TEST_F(npu_inject, lies_of_events)
 }
 
 /* Events of which there are more than the ring holds. */
-TEST_F(npu_inject, corrected_errors)
+INJECT(corrected_errors)
 {
 	for (int i = 0; i < 300; i++)
 		ASSERT_EQ(0, npu_inject("ecc 3 %d", i * 4096));
@@ -291,7 +358,7 @@ TEST_F(npu_inject, corrected_errors)
 	EXPECT_EQ(USABLE, aftermath(self));
 }
 
-TEST_F(npu_inject, slow_registers)
+INJECT(slow_registers)
 {
 	ASSERT_EQ(0, npu_inject("slow 100 8"));
 	EXPECT_EQ(0, run(&self->npu, npu_fill(DATA, 4, 7), 10000));
@@ -306,7 +373,7 @@ TEST_F(npu_inject, slow_registers)
  * An invalidation that does not end: only a reset is as good. When unmapping
  * has returned nothing is reached there, whatever it returned.
  */
-TEST_F(npu_inject, tlb_stuck)
+INJECT(tlb_stuck)
 {
 	int64_t before = accel_now(), resets = npu_stat("resets");
 	int ret;
@@ -326,7 +393,7 @@ TEST_F(npu_inject, tlb_stuck)
 	EXPECT_EQ(USABLE, aftermath(self));
 }
 
-TEST_F(npu_inject, scrub_stuck)
+INJECT(scrub_stuck)
 {
 	int64_t before = accel_now();
 	int ret;
@@ -350,23 +417,21 @@ TEST_F(npu_inject, scrub_stuck)
 }
 
 /* The engine hangs, and the reset that should help does not complete. */
-TEST_F(npu_inject, reset_stuck)
+INJECT(reset_stuck)
 {
 	/* Once: tried again, or given up. */
 	ASSERT_EQ(0, npu_inject("reset-stuck 1"));
-	ASSERT_EQ(0, npu_inject("hang copy"));
-	EXPECT_GT(0, run(&self->npu, npu_fill(DATA, 4, 1), 200));
+	EXPECT_GT(0, run_hanging(&self->npu));
 	EXPECT_NE(LIES, aftermath(self));
 }
 
-TEST_F(npu_inject, reset_stuck_for_good)
+INJECT(reset_stuck_for_good)
 {
 	struct accel_npu_error error;
 	int ret;
 
 	ASSERT_EQ(0, npu_inject("reset-stuck 1000"));
-	ASSERT_EQ(0, npu_inject("hang copy"));
-	EXPECT_GT(0, run(&self->npu, npu_fill(DATA, 4, 1), 200));
+	EXPECT_GT(0, run_hanging(&self->npu));
 	/* It says so soon, and every call that needs the device does. */
 	for (int i = 0; i < 500 && npu_state() != ACCEL_STATE_MALFUNCTION; i++)
 		accel_sleep_ms(20);
@@ -380,8 +445,73 @@ TEST_F(npu_inject, reset_stuck_for_good)
 	EXPECT_EQ(FAILED, aftermath(self));
 }
 
+/*
+ * A card that was given up and comes back: what contexts had on it is lost, and
+ * so are the registers that they have mapped, wherever they are mapped.
+ */
+INJECT(registers_of_lost)
+{
+	const int rw = PROT_READ | PROT_WRITE;
+	struct npu other;
+	char *bells, *moved, *untouched;
+	char path[128];
+
+	bells = mmap(NULL, 4096, rw, MAP_SHARED, self->npu.fd,
+		     ACCEL_NPU_MMAP_DOORBELL);
+	ASSERT_NE(MAP_FAILED, (void *)bells);
+	untouched = mmap(NULL, 4096, rw, MAP_SHARED, self->npu.fd,
+			 ACCEL_NPU_MMAP_DOORBELL);
+	ASSERT_NE(MAP_FAILED, (void *)untouched);
+	EXPECT_EQ(0, accel_touch(bells));
+	EXPECT_EQ(0, accel_touch_write(bells));
+
+	ASSERT_EQ(0, npu_inject("reset-stuck 1000"));
+	EXPECT_GT(0, run_hanging(&self->npu));
+	for (int i = 0; i < 500 && npu_state() != ACCEL_STATE_MALFUNCTION; i++)
+		accel_sleep_ms(20);
+	ASSERT_EQ(ACCEL_STATE_MALFUNCTION, npu_state());
+	EXPECT_EQ(SIGBUS, accel_touch(bells));
+	EXPECT_EQ(SIGBUS, accel_touch_write(untouched));
+
+	ASSERT_EQ(0, npu_inject("clear"));
+	snprintf(path, sizeof(path), "/sys/class/%s/accel%u/reset",
+		 accel_class(), accel_target()->number);
+	/* A model that the host does not let run misses the time of a reset. */
+	for (int i = 0; i < 500 && npu_state() != ACCEL_STATE_OPERATIONAL;
+	     i++) {
+		if (npu_state() == ACCEL_STATE_MALFUNCTION)
+			ASSERT_EQ(0, accel_write_line(path, "1"));
+		accel_sleep_ms(20);
+	}
+	ASSERT_EQ(ACCEL_STATE_OPERATIONAL, npu_state());
+	moved = mremap(bells, 4096, 4096, MREMAP_MAYMOVE | MREMAP_FIXED,
+		       mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS,
+			    -1, 0));
+	ASSERT_NE(MAP_FAILED, (void *)moved);
+	/* For ever, and not only until somebody else works on it. */
+	for (int i = 0; i < 3; i++) {
+		EXPECT_EQ(SIGBUS, accel_touch(moved));
+		EXPECT_EQ(SIGBUS, accel_touch_write(moved));
+		EXPECT_EQ(SIGBUS, accel_touch(untouched));
+		EXPECT_EQ(SIGBUS, accel_touch_write(untouched));
+		EXPECT_EQ(-ESTALE,
+			  accel_mmap_errno(self->npu.fd, 4096, rw, MAP_SHARED,
+					   ACCEL_NPU_MMAP_DOORBELL));
+		EXPECT_EQ(-ESTALE, run(&self->npu, npu_nop(), 0));
+		ASSERT_EQ(0, npu_open(&other));
+		EXPECT_EQ(0, npu_check(&other));
+		EXPECT_EQ(0, accel_mmap_errno(other.fd, 4096, rw, MAP_SHARED,
+					      ACCEL_NPU_MMAP_DOORBELL));
+		npu_close(&other);
+	}
+	/* Host memory is no part of it. */
+	EXPECT_EQ(0, accel_touch_write(self->data));
+	munmap(moved, 4096);
+	munmap(untouched, 4096);
+}
+
 /* A card that stops by itself, with a job on it and one that comes later. */
-TEST_F(npu_inject, fatal)
+INJECT(fatal)
 {
 	static const char *const kinds[] = { "ecc", "engine", "thermal" };
 
@@ -394,7 +524,7 @@ TEST_F(npu_inject, fatal)
 		self->npu.list[0] = npu_fill(DATA, 4, 1);
 		ASSERT_EQ(0, npu_inject("stall 20000"));
 		ASSERT_EQ(0, npu_submit(&self->npu, 0, 1, &point));
-		accel_sleep_ms(30);
+		ASSERT_EQ(0, npu_await_begun());
 		ASSERT_EQ(0, npu_inject("fatal %s", kinds[i]));
 		EXPECT_EQ(-EIO, npu_wait(&self->npu, point))
 		TH_LOG("%s", kinds[i]);
@@ -411,7 +541,7 @@ TEST_F(npu_inject, fatal)
 }
 
 /* Nothing was running: the next user notices nothing, or a moment's delay. */
-TEST_F(npu_inject, fatal_while_idle)
+INJECT(fatal_while_idle)
 {
 	int64_t resets = npu_stat("resets");
 
@@ -423,7 +553,7 @@ TEST_F(npu_inject, fatal_while_idle)
 	EXPECT_EQ(USABLE, aftermath(self));
 }
 
-TEST_F(npu_inject, too_hot)
+INJECT(too_hot)
 {
 	ASSERT_EQ(0, npu_inject("sensor temperature 60000"));
 	EXPECT_EQ(0, npu_check(&self->npu));
@@ -432,7 +562,7 @@ TEST_F(npu_inject, too_hot)
 	EXPECT_NE(LIES, aftermath(self));
 }
 
-TEST_F(npu_inject, sensors)
+INJECT(sensors)
 {
 	ASSERT_EQ(0, npu_inject("sensor power 12345"));
 	ASSERT_EQ(0, npu_inject("sensor voltage 0"));
@@ -444,14 +574,14 @@ TEST_F(npu_inject, sensors)
 }
 
 /* The device is taken away while its engine hangs, and comes back. */
-TEST_F(npu_inject, unbind_during_hang)
+INJECT(unbind_during_hang)
 {
 	uint64_t point;
 
 	self->npu.list[0] = npu_fill(DATA, 4, 1);
 	ASSERT_EQ(0, npu_inject("hang copy"));
 	ASSERT_EQ(0, npu_submit(&self->npu, 0, 1, &point));
-	accel_sleep_ms(50);
+	ASSERT_EQ(0, npu_await_begun());
 	ASSERT_EQ(0, accel_remove());
 	EXPECT_EQ(-ENODEV, npu_submit(&self->npu, 0, 1, &point));
 	munmap(self->data, 4096);
@@ -463,7 +593,7 @@ TEST_F(npu_inject, unbind_during_hang)
 }
 
 /* Several things at once, and again. */
-TEST_F(npu_inject, all_at_once)
+INJECT(all_at_once)
 {
 	for (int i = 0; i < 3; i++) {
 		ASSERT_EQ(0, npu_inject("slow 20 20"));

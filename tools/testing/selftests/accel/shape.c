@@ -265,12 +265,10 @@ static void set_name(struct shape *shape, const char *name)
 
 void shape_begin(struct shape *shape, const char *name, int cycles)
 {
-	const char *wanted = getenv("ACCEL_CYCLES");
-
 	memset(shape, 0, sizeof(*shape));
 	start_watching();
 	set_name(shape, name);
-	shape->cycles = wanted ? atoi(wanted) : cycles;
+	shape->cycles = accel_cycles(cycles);
 	/* It takes as long as several cycles do. */
 	if (shape->cycles >= SETTLED)
 		settle();
