@@ -188,6 +188,7 @@ bool accel_interrupt(void *cookie);
 void accel_identity_fill(struct accel_info_identity *id, struct device *dev);
 
 void accel_class_power(struct class *class);
+void accel_class_device_end(struct device *dev);
 void accel_pm_get(struct device *dev);
 void accel_pm_put(struct device *dev);
 void accel_pm_rest(struct device *dev);

@@ -399,9 +399,10 @@ impl ClassDevice {
 
 impl Drop for ClassDevice {
     fn drop(&mut self) {
-        // Waits for those who read or write an attribute.
+        // Waits for those who read or write an attribute, and for the class where it tells of the
+        // system's sleep or end: who comes later finds no data.
         // SAFETY: By the type invariant.
-        unsafe { bindings::device_unregister(self.dev.as_ptr()) };
+        unsafe { raw::accel_class_device_end(self.dev.as_ptr()) };
     }
 }
 

@@ -44,6 +44,24 @@ void accel_class_power(struct class *class)
 	class->shutdown_pre = accel_class_shutdown;
 }
 
+/**
+ * accel_class_device_end() - unregister a device of the class
+ * @dev: the device
+ *
+ * When this returns nobody gets the data of the device any more, neither who
+ * uses one of its attributes nor the class: the kernel calls the latter under
+ * the lock of the device, and may do so for one that it has found just before
+ * it was unregistered.
+ */
+void accel_class_device_end(struct device *dev)
+{
+	device_del(dev);
+	device_lock(dev);
+	dev_set_drvdata(dev, NULL);
+	device_unlock(dev);
+	put_device(dev);
+}
+
 /* The parent */
 
 /*

@@ -73,7 +73,8 @@ impl Resting for device::Device {
 ///
 /// # Safety
 ///
-/// `dev` is a class device of ours that is registered, and its lock is held.
+/// `dev` is a class device of ours, perhaps not registered any more, and its lock is held for as long
+/// as the result is used.
 unsafe fn computing<'a>(dev: *mut bindings::device) -> Option<&'a Device> {
     // SAFETY: By this function's requirements its name is valid.
     let name = unsafe { CStr::from_char_ptr(bindings::dev_name(dev)) };
@@ -81,7 +82,8 @@ unsafe fn computing<'a>(dev: *mut bindings::device) -> Option<&'a Device> {
     if minor::is_control(name) {
         return None;
     }
-    // SAFETY: The data of a class device is the device, which outlives it.
+    // SAFETY: The data of a class device is the device, which its `ClassDevice` holds, until that has
+    // set it to NULL under the lock.
     unsafe { bindings::dev_get_drvdata(dev).cast::<Device>().as_ref() }
 }
 
