@@ -45,9 +45,11 @@ use crate::{
 use kernel::{
     prelude::*,
     sync::atomic::{
+        Acquire,
         Atomic,
         Full,
-        Relaxed, //
+        Relaxed,
+        Release, //
     }, //
 };
 
@@ -81,8 +83,8 @@ pub(crate) struct Power {
     system: Atomic<bool>,
     /// The bus has trouble with it, which has not ended.
     trouble: Atomic<bool>,
-    /// It has ended, and the device is to be reset for it.
-    recovered: Atomic<bool>,
+    /// It has ended, or the device did not wake: it is to be reset before its driver is called again.
+    unready: Atomic<bool>,
     /// What the bus holds was given back. Under the lock of the parent.
     lent_by_bus: Atomic<bool>,
     /// How many calls there had been when that was looked at last, and when there was a new one:
@@ -99,7 +101,7 @@ impl Power {
             resting: Atomic::new(false),
             system: Atomic::new(false),
             trouble: Atomic::new(false),
-            recovered: Atomic::new(false),
+            unready: Atomic::new(false),
             lent_by_bus: Atomic::new(false),
             calls: Atomic::new(0),
             since_ns: Atomic::new(0),
@@ -113,7 +115,8 @@ impl Power {
 
     /// Whether the driver is not to be called for interrupts and alarms.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.asleep.load(Relaxed) || self.trouble.load(Relaxed) || self.recovered.load(Relaxed)
+        // In this order: the end of trouble is the release of `unready`.
+        self.asleep.load(Relaxed) || self.trouble.load(Acquire) || self.unready.load(Relaxed)
     }
 
     /// Whether the device can be reset, as far as its power is concerned.
@@ -121,9 +124,9 @@ impl Power {
         !self.system.load(Relaxed) && !self.trouble.load(Relaxed)
     }
 
-    /// Whether it is to be reset because the bus had trouble. Once.
-    pub(crate) fn take_recovered(&self) -> bool {
-        self.recovered.xchg(false, Full)
+    /// Whether it is to be reset before its driver is called again. Once.
+    pub(crate) fn take_unready(&self) -> bool {
+        self.unready.xchg(false, Full)
     }
 }
 
@@ -309,8 +312,10 @@ impl Device {
                 }
                 // Refused if the driver has given the device up meanwhile.
                 let _ = self.change(State::Operational, cause);
+                self.slot().kick_alarm();
             }
             Err(err) => {
+                self.power().unready.store(true, Relaxed);
                 dev_err!(
                     self.parent(),
                     "accel{}: it does not wake ({})\n",
@@ -320,7 +325,6 @@ impl Device {
                 self.request_reset(Cause::Resume);
             }
         }
-        self.slot().kick_alarm();
         // Tells.
         self.slot().reset_work().queue();
     }
@@ -374,10 +378,12 @@ impl Device {
     pub(crate) fn bus_recovered(&self) {
         let power = self.power();
 
-        if !power.trouble.xchg(false, Full) {
+        // Nobody else ends it: the parent's lock is held.
+        if !power.trouble.load(Relaxed) {
             return;
         }
-        power.recovered.store(true, Relaxed);
+        power.unready.store(true, Relaxed);
+        power.trouble.store(false, Release);
         self.slot().reset_work().queue();
         self.slot().store_work().queue();
     }

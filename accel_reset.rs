@@ -72,8 +72,9 @@ pub(crate) fn run(device: &Device) {
 
     // Otherwise what was asked for is done when the system wakes, or the bus has recovered.
     if device.power().allows_reset() {
-        let recovered = device.power().take_recovered();
-        let begun = match recovered && device.state() == State::Resetting {
+        let unready = device.power().take_unready();
+        // It is resetting already when the bus had trouble.
+        let begun = match unready && device.state() == State::Resetting {
             true => Some(Cause::Bus),
             false => begin(device),
         };
@@ -82,7 +83,8 @@ pub(crate) fn run(device: &Device) {
             device.tell_changes();
             reset(device, &lifecycle, cause);
         }
-        if recovered {
+        // One that came while the driver was not to be called.
+        if begun.is_some() || unready {
             device.slot().kick_alarm();
         }
     }

@@ -235,6 +235,48 @@ TEST_F(power, busy)
 	EXPECT_LT(old.asked, new.asked);
 }
 
+/* A time that came while it slept, and that a reset woke it after: the next one is kept. */
+TEST_F(power, alarm)
+{
+	struct accel_mock_reset slowly = { .ask = ACCEL_MOCK_ASK_NOTHING,
+					   .milliseconds = 500 };
+	struct accel_mock_later later = { .milliseconds = 1500 };
+	uint32_t timeline;
+	int64_t end;
+	char path[160];
+	int fd;
+
+	if (accel_target()->kind != ACCEL_MOCK)
+		return;
+	ASSERT_EQ(0, accel_ioctl(self->fd, ACCEL_MOCK_IOCTL_RESET, &slowly));
+	ASSERT_EQ(0, accel_timeline_create(self->fd, &timeline));
+	/* A job that goes with its file; what it was to be ended by does not. */
+	fd = accel_open(O_RDWR | O_CLOEXEC);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, accel_timeline_create(fd, &later.timeline));
+	ASSERT_EQ(0, accel_ioctl(fd, ACCEL_MOCK_IOCTL_LATER, &later));
+	end = accel_now() + later.milliseconds * NSEC_PER_MSEC;
+	close(fd);
+	ASSERT_EQ(ACCEL_STATE_SUSPENDED,
+		  asleep_wait(self->control, ACCEL_STATE_SUSPENDED));
+	while (accel_now() < end + 100 * NSEC_PER_MSEC)
+		accel_sleep_ms(10);
+	ASSERT_EQ(ACCEL_STATE_SUSPENDED, asleep_state(self->control).state);
+
+	snprintf(path, sizeof(path), "/sys/class/%s/accel%u/reset",
+		 accel_class(), accel_target()->number);
+	ASSERT_EQ(0, accel_write_line(path, "1"));
+	ASSERT_EQ(ACCEL_STATE_RESETTING,
+		  asleep_wait(self->control, ACCEL_STATE_RESETTING));
+	/* It waits for the end, and is there before the device sleeps again. */
+	later.milliseconds = 1;
+	later.timeline = timeline;
+	ASSERT_EQ(0, accel_ioctl(self->fd, ACCEL_MOCK_IOCTL_LATER, &later));
+	EXPECT_EQ(0, accel_timeline_wait(self->fd, timeline, later.point,
+					 accel_now() + 5 * NSEC_PER_SEC, NULL,
+					 NULL));
+}
+
 /* What drivers may say of it; the mock says what it is told to. */
 TEST_F(power, outcomes)
 {
