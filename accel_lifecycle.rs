@@ -19,13 +19,17 @@
 //! wakes, and the end of the device.
 
 use crate::{
-    bindings::slot::{
-        Guard,
-        Kind,
-        Lifecycle, //
+    bindings::{
+        slot::{
+            Guard,
+            Kind,
+            Lifecycle, //
+        },
+        uapi, //
     },
     device::Device,
     file::File,
+    reset::DRAIN_WARN_MS,
     state::{
         Cause,
         Change,
@@ -233,10 +237,31 @@ impl Device {
         }
     }
 
-    /// Tells of what has changed since this was called last. To be called by who has the lifecycle.
-    pub(crate) fn tell_changes(&self) {
+    /// Waits for who is inside, and unmaps the registers: nobody maps them again before the gate,
+    /// which is blocked, is open. `what` is for the log.
+    pub(crate) fn cut_off(&self, lifecycle: &Lifecycle<'_>, what: &str) {
+        lifecycle.drain(DRAIN_WARN_MS, |name, count| {
+            dev_warn!(
+                self.parent(),
+                "accel{}: {} waits for {} in '{}'\n",
+                self.number(),
+                what,
+                count,
+                name
+            );
+        });
+        self.inode().zap_below(uapi::ACCEL_MMAP_BUFFERS);
+    }
+
+    /// Tells of what has changed since this was called last; whether there was anything. To be called
+    /// by who has the lifecycle.
+    pub(crate) fn tell_changes(&self) -> bool {
+        let mut told = false;
+
         while let Some(change) = self.tell_next() {
             sysfs::tell_uevent(self, &change);
+            told = true;
         }
+        told
     }
 }

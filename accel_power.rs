@@ -28,13 +28,11 @@
 use crate::{
     bindings::{
         power::Resting,
-        slot::Lifecycle,
-        uapi, //
+        slot::Lifecycle, //
     },
     device::Device,
     reset::{
         Contexts,
-        DRAIN_WARN_MS,
         NSEC_PER_MSEC, //
     },
     state::{
@@ -265,17 +263,7 @@ impl Device {
             // Whoever is inside needs it.
             Sleep::Idle if !lifecycle.drain_for(0) => Err(EBUSY),
             _ => {
-                lifecycle.drain(DRAIN_WARN_MS, |name, count| {
-                    dev_warn!(
-                        self.parent(),
-                        "accel{}: sleep waits for {} in '{}'\n",
-                        self.number(),
-                        count,
-                        name
-                    );
-                });
-                // Registers are mapped there, and nobody maps them any more.
-                self.inode().zap_below(uapi::ACCEL_MMAP_BUFFERS);
+                self.cut_off(lifecycle, "sleep");
                 lifecycle.suspend(self, sleep)
             }
         };
@@ -357,19 +345,9 @@ impl Device {
 
         self.power_up();
         self.power().trouble.store(true, Relaxed);
-        // Refused for one that only root may reset, which stays as it is.
-        if self.change(to, Cause::Bus).is_ok() {
-            lifecycle.drain(DRAIN_WARN_MS, |name, count| {
-                dev_warn!(
-                    self.parent(),
-                    "accel{}: an error of the bus waits for {} in '{}'\n",
-                    self.number(),
-                    count,
-                    name
-                );
-            });
-            self.inode().zap_below(uapi::ACCEL_MMAP_BUFFERS);
-        }
+        // Refused for one that only root may reset, which stays as it is: of no use.
+        let _ = self.change(to, Cause::Bus);
+        self.cut_off(&lifecycle, "an error of the bus");
         lifecycle.synchronize_interrupts();
         self.tell_changes();
     }

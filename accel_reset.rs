@@ -20,7 +20,6 @@
 use crate::{
     bindings::{
         slot::Lifecycle,
-        uapi,
         wait::now_ns, //
     },
     device::Device,
@@ -88,7 +87,10 @@ pub(crate) fn run(device: &Device) {
             device.slot().kick_alarm();
         }
     }
-    device.tell_changes();
+    // Whoever gave the device up could not wait.
+    if device.tell_changes() && device.state().is_broken() {
+        device.cut_off(&lifecycle, "the end of use");
+    }
     // Those who wait for a reset that there cannot be now.
     device.changed().wake_all();
 }
@@ -120,17 +122,7 @@ fn begin(device: &Device) -> Option<Cause> {
 
 /// Resets a device that is [`State::Resetting`].
 fn reset(device: &Device, lifecycle: &Lifecycle<'_>, cause: Cause) {
-    lifecycle.drain(DRAIN_WARN_MS, |name, count| {
-        dev_warn!(
-            device.parent(),
-            "accel{}: reset waits for {} in '{}'\n",
-            device.number(),
-            count,
-            name
-        );
-    });
-    // Registers are mapped there, and nobody maps them any more.
-    device.inode().zap_below(uapi::ACCEL_MMAP_BUFFERS);
+    device.cut_off(lifecycle, "reset");
     // What is asked for from here on may be about what this one leaves.
     device.machine().take_requests();
     // Its end waits for us.

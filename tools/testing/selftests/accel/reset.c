@@ -519,6 +519,50 @@ TEST_F(reset, given_up)
 	EXPECT_EQ(0, memcmp(&state, &later, sizeof(later)));
 }
 
+/* Whether the page at @map is mapped until it is not, or for a while. */
+static bool stays_mapped(void *map)
+{
+	int64_t end = accel_now() + SOON_MS * NSEC_PER_MSEC;
+	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	uint64_t entry;
+	bool present;
+
+	do {
+		if (pread(fd, &entry, sizeof(entry),
+			  (uintptr_t)map / getpagesize() * sizeof(entry)) !=
+		    sizeof(entry))
+			entry = 0;
+		present = entry >> 63;
+		if (present)
+			accel_sleep_ms(1);
+	} while (present && accel_now() < end);
+	close(fd);
+	return present;
+}
+
+/* What the driver has mapped is not, when it has given the device up. */
+TEST_F(reset, given_up_unmaps)
+{
+	static const uint32_t asks[] = { ACCEL_MOCK_ASK_FAIL,
+					 ACCEL_MOCK_ASK_NEEDS_RESET };
+
+	for (size_t i = 0; i < ARRAY_SIZE(asks); i++) {
+		void *map = mmap(NULL, ACCEL_MOCK_SCRATCH_SIZE,
+				 PROT_READ | PROT_WRITE, MAP_SHARED, self->fd,
+				 0);
+
+		ASSERT_NE(MAP_FAILED, map);
+		ASSERT_EQ(0, accel_touch_write(map));
+		ASSERT_EQ(0, ask(self->fd, asks[i], 0, 0));
+		EXPECT_FALSE(stays_mapped(map));
+		ASSERT_EQ(0, ask_as_user());
+		ASSERT_EQ(ACCEL_STATE_OPERATIONAL,
+			  wait_state(self->control, ACCEL_STATE_OPERATIONAL));
+		EXPECT_EQ(0, accel_touch_write(map));
+		munmap(map, ACCEL_MOCK_SCRATCH_SIZE);
+	}
+}
+
 /* Root gets it out of a malfunction, by a reset that helps. */
 TEST_F(reset, by_root)
 {
