@@ -183,6 +183,14 @@ impl Declared {
         self.abouts.get(index).ok_or(ENODEV)
     }
 
+    /// Whether there is anything that the driver has not been given yet.
+    fn has_written(&self) -> bool {
+        self.known
+            .lock()
+            .iter()
+            .any(|known| known.written.is_some())
+    }
+
     /// Does `change` to what is known of the one at `index`.
     fn with<R>(&self, index: usize, change: impl FnOnce(&mut Known) -> R) -> Result<R> {
         self.known.lock().get_mut(index).map(change).ok_or(ENODEV)
@@ -241,11 +249,15 @@ pub(crate) fn store_written(device: &Device) {
         return;
     };
 
-    // It comes again when the system is awake.
-    if !device.power().allows_reset() {
+    // It comes again when the system is awake, or the bus has recovered.
+    if !declared.has_written() || !device.power().allows_reset() {
         return;
     }
     device.wake_idle_with(&lifecycle);
+    // It did not wake, or is still to be reset: it comes again with what becomes of that.
+    if !device.state().is_decided() {
+        return;
+    }
     for (index, about) in declared.abouts.iter().enumerate() {
         let Ok(Some(value)) = declared.with(index, |known| known.written.take()) else {
             continue;

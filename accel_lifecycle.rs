@@ -223,6 +223,9 @@ impl Device {
         drop(machine);
 
         self.changed().wake_all();
+        if change.to.is_decided() {
+            self.slot().store_work().queue();
+        }
         if is_operational {
             self.check_later();
             self.rest_later();

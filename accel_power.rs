@@ -363,6 +363,7 @@ impl Device {
         power.unready.store(true, Relaxed);
         power.trouble.store(false, Release);
         self.slot().reset_work().queue();
+        // Of one that is not reset for it, and stays as it was.
         self.slot().store_work().queue();
     }
 }

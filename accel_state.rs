@@ -46,6 +46,11 @@ impl State {
     pub(crate) fn is_broken(self) -> bool {
         matches!(self, Self::NeedsReset | Self::Malfunction)
     }
+
+    /// Whether it computes, or will not for now: not on its way to either.
+    pub(crate) fn is_decided(self) -> bool {
+        self == Self::Operational || self.is_broken()
+    }
 }
 
 /// Why a state changed, or why a device is reset, `enum accel_cause`.

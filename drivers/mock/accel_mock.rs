@@ -97,6 +97,8 @@ struct Nap {
     refuse: bool,
     lose: bool,
     fail: bool,
+    /// Whether it is asleep now.
+    asleep: bool,
     asked: u64,
     slept: u64,
     woken: u64,
@@ -582,7 +584,12 @@ impl accel::Driver for Mock {
         while let Some(later) = clock.take(|_| true) {
             later.job.end(Err(EIO));
         }
-        clock.plan.lock().unwell = false;
+        {
+            let plan = &mut *clock.plan.lock();
+
+            plan.unwell = false;
+            plan.nap.asleep = false;
+        }
         match how {
             How { fail: true, .. } => Err(EIO),
             How { lose: true, .. } => Ok(Contexts::Lost),
@@ -599,6 +606,7 @@ impl accel::Driver for Mock {
             return Err(EBUSY);
         }
         plan.nap.slept += 1;
+        plan.nap.asleep = true;
         Ok(())
     }
 
@@ -607,6 +615,7 @@ impl accel::Driver for Mock {
         let plan = &mut *clock.plan.lock();
 
         plan.nap.woken += 1;
+        plan.nap.asleep = plan.nap.fail;
         match plan.nap {
             Nap { fail: true, .. } => Err(EIO),
             Nap { lose: true, .. } => Ok(Contexts::Lost),

@@ -53,6 +53,14 @@ impl Knobs {
     }
 }
 
+/// What sleeps takes no value.
+fn awake<'a>(device: &'a Lent<'_, '_, Mock>) -> Result<&'a Knobs> {
+    match device.data().plan.lock().nap.asleep {
+        true => Err(EIO),
+        false => Ok(&device.data().get_ref().knobs),
+    }
+}
+
 pub(crate) struct Temperature;
 
 #[vtable]
@@ -69,8 +77,10 @@ impl accel::Attribute<Mock> for Temperature {
     }
 
     fn store(device: &Lent<'_, '_, Mock>, value: i64) -> Result {
-        device.data().knobs.temperature.store(value, Relaxed);
-        device.data().knobs.count_store();
+        let knobs = awake(device)?;
+
+        knobs.temperature.store(value, Relaxed);
+        knobs.count_store();
         Ok(())
     }
 }
@@ -88,8 +98,10 @@ impl accel::Attribute<Mock> for PowerLimit {
     }
 
     fn store(device: &Lent<'_, '_, Mock>, value: u64) -> Result {
-        device.data().knobs.power.store(value, Relaxed);
-        device.data().knobs.count_store();
+        let knobs = awake(device)?;
+
+        knobs.power.store(value, Relaxed);
+        knobs.count_store();
         Ok(())
     }
 }
@@ -106,8 +118,10 @@ impl accel::Attribute<Mock> for Turbo {
     }
 
     fn store(device: &Lent<'_, '_, Mock>, value: bool) -> Result {
-        device.data().knobs.turbo.store(value.into(), Relaxed);
-        device.data().knobs.count_store();
+        let knobs = awake(device)?;
+
+        knobs.turbo.store(value.into(), Relaxed);
+        knobs.count_store();
         Ok(())
     }
 }
@@ -141,8 +155,10 @@ impl accel::Attribute<Mock> for Governor {
     }
 
     fn store(device: &Lent<'_, '_, Mock>, value: Self) -> Result {
-        device.data().knobs.governor.store(value as u64, Relaxed);
-        device.data().knobs.count_store();
+        let knobs = awake(device)?;
+
+        knobs.governor.store(value as u64, Relaxed);
+        knobs.count_store();
         Ok(())
     }
 }
@@ -170,8 +186,10 @@ impl accel::Attribute<Mock> for Poke {
     type Value = u64;
 
     fn store(device: &Lent<'_, '_, Mock>, value: u64) -> Result {
-        device.data().knobs.poked.fetch_add(value, Relaxed);
-        device.data().knobs.count_store();
+        let knobs = awake(device)?;
+
+        knobs.poked.fetch_add(value, Relaxed);
+        knobs.count_store();
         Ok(())
     }
 }
@@ -203,8 +221,10 @@ impl accel::Attribute<Mock> for Stall {
 
     fn store(device: &Lent<'_, '_, Mock>, value: u64) -> Result {
         fsleep(Delta::from_millis(value as i64));
-        device.data().knobs.stalled.store(value, Relaxed);
-        device.data().knobs.count_store();
+        let knobs = awake(device)?;
+
+        knobs.stalled.store(value, Relaxed);
+        knobs.count_store();
         Ok(())
     }
 }

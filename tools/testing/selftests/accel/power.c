@@ -139,6 +139,35 @@ TEST_F(power, written)
 	EXPECT_STREQ("12345", value);
 }
 
+/* What is written to one that does not wake reaches it after its reset. */
+TEST_F(power, written_to_lost)
+{
+	int64_t end = accel_now() + ASLEEP_SOON_MS * NSEC_PER_MSEC;
+	char path[160], value[64] = "";
+	uint64_t count;
+
+	if (accel_target()->kind != ACCEL_MOCK)
+		return;
+	snprintf(path, sizeof(path),
+		 "/sys/class/%s/accel%u/attributes/power_limit_milliwatts",
+		 accel_class(), accel_target()->number);
+	ASSERT_EQ(0, asleep_nap(self->fd, ACCEL_MOCK_SLEEP_FAIL, NULL));
+	count = asleep_resets(self->control, ACCEL_CAUSE_RESUME);
+	ASSERT_EQ(ACCEL_STATE_SUSPENDED,
+		  asleep_wait(self->control, ACCEL_STATE_SUSPENDED));
+	ASSERT_EQ(0, accel_write_line(path, "23456"));
+	while (asleep_resets(self->control, ACCEL_CAUSE_RESUME) == count &&
+	       accel_now() < end)
+		accel_sleep_ms(1);
+	/* Awake from here on. */
+	ASSERT_EQ(0, asleep_nap(self->fd, ACCEL_MOCK_SLEEP_REFUSE, NULL));
+	do {
+		ASSERT_EQ(0, accel_read_line(path, value, sizeof(value)));
+	} while (strcmp("23456", value) && accel_now() < end);
+	EXPECT_STREQ("23456", value);
+	ASSERT_EQ(0, asleep_nap(self->fd, 0, NULL));
+}
+
 /* A file that is opened or closed needs the device, too. */
 TEST_F(power, files)
 {
