@@ -52,12 +52,13 @@ impl Device {
         self.slot().reset_work().queue();
     }
 
-    /// Has it checked in a while, if the driver wants it to be.
+    /// Has it checked in a while, if the driver wants it to be. Not later than that, however often it
+    /// sleeps and wakes meanwhile.
     pub(crate) fn check_later(&self) {
         if self.check_ms() > 0 {
             let after_ns = i64::from(self.check_ms()) * NSEC_PER_MSEC;
 
-            self.slot().check_work().queue_at(now_ns() + after_ns);
+            self.slot().check_work().queue_new_at(now_ns() + after_ns);
         }
     }
 }

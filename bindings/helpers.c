@@ -414,6 +414,16 @@ void accel_work_init(struct delayed_work *work, work_func_t func)
 	INIT_DELAYED_WORK(work, func);
 }
 
+static unsigned long accel_work_delay(s64 at_ns)
+{
+	s64 now_ns = ktime_get();
+	u64 delay = 0;
+
+	if (at_ns > now_ns)
+		delay = nsecs_to_jiffies64(at_ns - now_ns) + 1;
+	return min_t(u64, delay, MAX_JIFFY_OFFSET);
+}
+
 /**
  * accel_work_queue() - have a work's function called, and not when it was to be
  * @work: the work
@@ -424,14 +434,18 @@ void accel_work_init(struct delayed_work *work, work_func_t func)
  */
 void accel_work_queue(struct delayed_work *work, s64 at_ns)
 {
-	s64 now_ns = ktime_get();
-	u64 delay = 0;
-
-	if (at_ns > now_ns)
-		delay = nsecs_to_jiffies64(at_ns - now_ns) + 1;
 	/* It may take long: not on a queue that others wait for. */
-	mod_delayed_work(system_dfl_long_wq, work,
-			 min_t(u64, delay, MAX_JIFFY_OFFSET));
+	mod_delayed_work(system_dfl_long_wq, work, accel_work_delay(at_ns));
+}
+
+/**
+ * accel_work_queue_new() - have a work's function called, unless it is to be
+ * @work: the work
+ * @at_ns: as for accel_work_queue()
+ */
+void accel_work_queue_new(struct delayed_work *work, s64 at_ns)
+{
+	queue_delayed_work(system_dfl_long_wq, work, accel_work_delay(at_ns));
 }
 
 /* Tracing */

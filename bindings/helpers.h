@@ -154,6 +154,7 @@ u32 accel_opener_uid(const struct accel_opener *opener);
 
 void accel_work_init(struct delayed_work *work, work_func_t func);
 void accel_work_queue(struct delayed_work *work, s64 at_ns);
+void accel_work_queue_new(struct delayed_work *work, s64 at_ns);
 
 bool accel_traced_begin(void);
 void accel_traced_end(void);

@@ -72,6 +72,12 @@ impl DeviceWork {
         unsafe { raw::accel_work_queue(self.work.get(), at_ns) };
     }
 
+    /// As [`Self::queue_at`], unless it is to be called already, whenever that is.
+    pub(crate) fn queue_new_at(&self, at_ns: i64) {
+        // SAFETY: By the type invariant the work item is initialised.
+        unsafe { raw::accel_work_queue_new(self.work.get(), at_ns) };
+    }
+
     /// As [`Self::queue_at`], as soon as can be.
     pub(crate) fn queue(&self) {
         self.queue_at(now_ns());
