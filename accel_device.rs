@@ -76,7 +76,8 @@ use crate::{
         Change,
         State,
         StateMachine, //
-    }, //
+    },
+    sysfs, //
 };
 use kernel::{
     device,
@@ -228,6 +229,8 @@ pub(crate) struct Device {
     nodes: Mutex<Option<Nodes>>,
     #[pin]
     hardware: Mutex<Option<Hardware>>,
+    /// Whether the parent was kept from accessing memory, and is to stay so.
+    dma_stopped: Atomic<bool>,
     dma_mappings: Arc<DmaMappings>,
     parent: ARef<device::Device>,
     /// Given back last.
@@ -290,6 +293,7 @@ impl Device {
                 making <- new_mutex!((), "accel_objects"),
                 nodes <- new_mutex!(None, "accel_nodes"),
                 hardware <- new_mutex!(Some(hardware), "accel_hardware"),
+                dma_stopped: Atomic::new(false),
                 dma_mappings: DmaMappings::new(dev)?,
                 parent: dev.into(),
                 number,
@@ -301,6 +305,7 @@ impl Device {
 
     /// Lets the device access memory.
     pub(crate) fn start_dma(&self) {
+        self.dma_stopped.store(false, Relaxed);
         if let Some(hardware) = &*self.hardware.lock() {
             hardware.start_dma();
         }
@@ -319,6 +324,12 @@ impl Device {
         let nodes = minor::publish(self)?;
 
         *self.nodes.lock() = Some(nodes);
+        // One that was told before they were there.
+        let told = self.machine().last_told();
+
+        if told.cause != Cause::None {
+            sysfs::tell_uevent(self, &told);
+        }
         self.check_later();
         self.rest_later();
         dev_info!(
@@ -543,7 +554,15 @@ impl Device {
     /// Without the lock of `hardware`: an interrupt's thread may call this while interrupts are
     /// requested.
     pub(crate) fn stop_dma(&self) {
+        self.dma_stopped.store(true, Relaxed);
         parent::stop_dma(&self.parent);
+    }
+
+    /// As [`Self::stop_dma`], if that was done last: the bus has restored what it knew before.
+    pub(crate) fn keep_dma_stopped(&self) {
+        if self.dma_stopped.load(Relaxed) {
+            parent::stop_dma(&self.parent);
+        }
     }
 
     pub(crate) fn dma_mappings(&self) -> &Arc<DmaMappings> {

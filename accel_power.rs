@@ -66,6 +66,9 @@ pub enum Sleep {
 /// How often is looked whether a device is idle, at least: its delay can be changed meanwhile.
 const LOOK_MS: i64 = 1000;
 
+/// How long a device that was not to sleep after all is left alone, at least.
+const REFUSED_MS: i64 = 100;
+
 /// How long the end of the system waits for calls that are in the driver, in milliseconds.
 const SHUTDOWN_MS: usize = 2000;
 
@@ -134,8 +137,13 @@ impl Device {
         if self.power().autosuspend_ms == 0 {
             return;
         }
+        self.rest_after(1);
+    }
+
+    /// As [`Self::rest_later`], not before `least_ms`, for one that may.
+    fn rest_after(&self, least_ms: i64) {
         let delay_ms = self.parent().rest_delay_ms().unwrap_or(LOOK_MS);
-        let after_ns = delay_ms.clamp(1, LOOK_MS) * NSEC_PER_MSEC;
+        let after_ns = delay_ms.clamp(least_ms, LOOK_MS) * NSEC_PER_MSEC;
 
         self.slot().rest_work().queue_at(crate::now_ns() + after_ns);
     }
@@ -356,6 +364,7 @@ impl Device {
     pub(crate) fn bus_recovered(&self) {
         let power = self.power();
 
+        self.keep_dma_stopped();
         // Nobody else ends it: the parent's lock is held.
         if !power.trouble.load(Relaxed) {
             return;
@@ -383,14 +392,17 @@ pub(crate) fn look(device: &Device) {
         .max(device.machine().last().at_ns);
     let is_due = |delay_ms: i64| now_ns - since_ns >= delay_ms * NSEC_PER_MSEC;
 
+    let mut least_ms = 1;
+
     if device.parent().rest_delay_ms().is_some_and(is_due) {
-        // If it is not to be now, then not so soon again either.
+        // If it is not to be now, then not so soon again either: it keeps callers waiting.
         power.since_ns.store(now_ns, Relaxed);
+        least_ms = REFUSED_MS;
         rest(device);
     }
     // From its sleep on nobody looks, until it is operational again.
     if device.state() == State::Operational {
-        device.rest_later();
+        device.rest_after(least_ms);
     }
 }
 
