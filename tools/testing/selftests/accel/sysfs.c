@@ -162,7 +162,7 @@ TEST_F(sysfs, state)
 	EXPECT_STREQ("operational", value);
 	EXPECT_EQ(state.resets, number("resets/total"));
 	ASSERT_EQ(0, attribute("state_cause", value, sizeof(value)));
-	ASSERT_GT(sizeof(causes) / sizeof(causes[0]), state.cause);
+	ASSERT_GT(ARRAY_SIZE(causes), state.cause);
 	EXPECT_STREQ(causes[state.cause], value);
 	/* Since the registration, unless something has happened to it. */
 	if (state.cause == ACCEL_CAUSE_NONE)
