@@ -12,7 +12,7 @@
 //! for a lifecycle.
 //!
 //! The one who closes the gate ends the lifecycle, waits until nobody is inside, and holds then a
-//! [`Drained`], which is the only way to end the contexts and the data.
+//! [`Drained`](lifecycle::Drained), which is the only way to end the contexts and the data.
 //!
 //! Interrupt threads, the alarm and other work reach the data without a guard. They are stopped
 //! before the data goes.
@@ -354,7 +354,7 @@ impl Slot {
     ///
     /// # Safety
     ///
-    /// The caller must be stopped before [`Drained::end`] drops the data.
+    /// The caller must be stopped before [`Drained::end`](lifecycle::Drained::end) drops the data.
     pub(super) unsafe fn driver_of_callback(&self) -> Option<&Erased> {
         // SAFETY: `driver` is filled before there are interrupts or an alarm is set, and emptied in
         // `Drained::end`.
