@@ -175,6 +175,58 @@ struct State {
     eventfds: Eventfds,
 }
 
+impl State {
+    fn new() -> Self {
+        Self {
+            submitted: 0,
+            value: 0,
+            unseen: false,
+            handle: 0,
+            forgotten: false,
+            failure: None,
+            pending: RBTree::new(),
+            eventfds: Eventfds::default(),
+        }
+    }
+
+    /// The point of a new job.
+    fn submit(&mut self, reservation: RBTreeNodeReservation<u64, ()>) -> u64 {
+        self.submitted += 1;
+        self.pending
+            .insert(reservation.into_node(self.submitted, ()));
+        self.submitted
+    }
+
+    /// Ends the job at `point`. Returns whether the value has grown, and what is to be freed.
+    fn end(&mut self, point: u64, outcome: Result) -> (bool, Option<RBTreeNode<u64, ()>>) {
+        let node = self.pending.remove_node(&point);
+
+        if let Err(err) = outcome {
+            if self.failure.is_none_or(|failure| failure.point > point) {
+                self.failure = Some(Failure {
+                    point,
+                    errno: err.to_errno(),
+                });
+            }
+        }
+        let value = match self.pending.iter().next() {
+            Some((first, ())) => first - 1,
+            None => self.submitted,
+        };
+        let advanced = value > self.value;
+        self.value = value;
+        (advanced, node)
+    }
+
+    /// The errno of the first job up to `point` that failed, or 0.
+    fn status(&self, point: u64) -> i32 {
+        match self.failure {
+            Some(failure) if failure.point <= point => failure.errno,
+            _ => 0,
+        }
+    }
+}
+
 /// A count of jobs that have ended, in order.
 #[pin_data(PinnedDrop)]
 pub struct Timeline {
@@ -187,19 +239,7 @@ impl Timeline {
     pub(crate) fn new(watch: Arc<Watch>) -> impl PinInit<Self> {
         pin_init!(Self {
             watch,
-            state <- new_spinlock!(
-                State {
-                    submitted: 0,
-                    value: 0,
-                    unseen: false,
-                    handle: 0,
-                    forgotten: false,
-                    failure: None,
-                    pending: RBTree::new(),
-                    eventfds: Eventfds::default(),
-                },
-                "accel_timeline"
-            ),
+            state <- new_spinlock!(State::new(), "accel_timeline"),
         })
     }
 
@@ -211,12 +251,8 @@ impl Timeline {
     pub fn submit(self: &Arc<Self>) -> Result<Job> {
         let charge = Charge::new(&self.watch, Limit::Jobs)?;
         let reservation = RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?;
-        let mut state = self.state.lock();
+        let point = self.state.lock().submit(reservation);
 
-        state.submitted += 1;
-        let point = state.submitted;
-        state.pending.insert(reservation.into_node(point, ()));
-        drop(state);
         Ok(Job {
             timeline: self.clone(),
             point,
@@ -229,24 +265,10 @@ impl Timeline {
     fn end(&self, point: u64, outcome: Result) {
         might_sleep();
         let mut state = self.state.lock();
-        let node: Option<RBTreeNode<u64, ()>> = state.pending.remove_node(&point);
-
-        if let Err(err) = outcome {
-            if state.failure.is_none_or(|failure| failure.point > point) {
-                state.failure = Some(Failure {
-                    point,
-                    errno: err.to_errno(),
-                });
-            }
-        }
-        let value = match state.pending.iter().next() {
-            Some((first, ())) => first - 1,
-            None => state.submitted,
-        };
-        let advanced = value > state.value;
+        let (advanced, node) = state.end(point, outcome);
         let mut due = Eventfds::default();
         if advanced {
-            state.value = value;
+            let value = state.value;
             due = state.eventfds.take_due(value);
             if !state.unseen && !state.forgotten {
                 state.unseen = true;
@@ -285,12 +307,7 @@ impl Timeline {
         let mut state = self.state.lock();
 
         self.set_seen(&mut state);
-        let status = match state.failure {
-            Some(failure) if failure.point <= point => failure.errno,
-            _ => 0,
-        };
-
-        (state.value, status)
+        (state.value, state.status(point))
     }
 
     /// The file knows it by `handle`.
@@ -488,5 +505,113 @@ impl Drop for Eventfds {
     fn drop(&mut self) {
         // One by one: dropped as a list they would recurse.
         while self.pop().is_some() {}
+    }
+}
+
+#[kunit_tests(accel_timeline)]
+mod timeline_tests {
+    use super::*;
+
+    /// With `jobs` that were submitted.
+    fn state(jobs: u64) -> Result<State> {
+        let mut state = State::new();
+
+        for point in 1..=jobs {
+            let reservation = RBTreeNodeReservation::new(GFP_KERNEL)?;
+
+            assert_eq!(state.submit(reservation), point);
+        }
+        Ok(state)
+    }
+
+    /// Calls `each` with every order of `items`.
+    fn orders(items: &mut [u64], fixed: usize, each: &mut impl FnMut(&[u64]) -> Result) -> Result {
+        if fixed == items.len() {
+            return each(items);
+        }
+        for next in fixed..items.len() {
+            items.swap(fixed, next);
+            orders(items, fixed + 1, each)?;
+            items.swap(fixed, next);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn jobs_end_in_any_order() -> Result {
+        orders(&mut [1, 2, 3, 4, 5], 0, &mut |order| {
+            let mut state = state(5)?;
+            let mut ended = [false; 5];
+
+            for point in order {
+                let before = state.value;
+                let (advanced, node) = state.end(*point, Ok(()));
+
+                ended[*point as usize - 1] = true;
+                let first = ended.iter().take_while(|ended| **ended).count() as u64;
+                assert!(node.is_some());
+                assert_eq!(state.value, first);
+                assert_eq!(advanced, first > before);
+            }
+            assert_eq!((state.value, state.status(5)), (5, 0));
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn the_first_failure_is_told() -> Result {
+        let outcomes = [Ok(()), Err(EIO), Ok(()), Err(EFAULT), Err(ENOMEM)];
+
+        orders(&mut [1, 2, 3, 4, 5], 0, &mut |order| {
+            let mut state = state(5)?;
+
+            for point in order {
+                state.end(*point, outcomes[*point as usize - 1]);
+            }
+            assert_eq!(state.status(1), 0);
+            for point in 2..=6 {
+                assert_eq!(state.status(point), EIO.to_errno());
+            }
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn what_is_not_reached_has_not_failed() -> Result {
+        let mut state = state(3)?;
+
+        state.end(3, Err(EIO));
+        assert_eq!((state.value, state.status(2)), (0, 0));
+        assert_eq!(state.status(3), EIO.to_errno());
+        Ok(())
+    }
+
+    #[test]
+    fn submitted_between() -> Result {
+        let mut state = state(2)?;
+
+        state.end(1, Ok(()));
+        assert_eq!(state.submit(RBTreeNodeReservation::new(GFP_KERNEL)?), 3);
+        state.end(3, Ok(()));
+        assert_eq!(state.value, 1);
+        assert!(state.end(2, Ok(())).0);
+        assert_eq!(state.value, 3);
+        // Idle, and busy again.
+        assert_eq!(state.submit(RBTreeNodeReservation::new(GFP_KERNEL)?), 4);
+        assert_eq!(state.value, 3);
+        assert!(state.end(4, Ok(())).0);
+        assert_eq!(state.value, 4);
+        Ok(())
+    }
+
+    #[test]
+    fn ended_twice_is_ended_once() -> Result {
+        let mut state = state(2)?;
+
+        assert!(state.end(1, Ok(())).1.is_some());
+        let (advanced, node) = state.end(1, Ok(()));
+        assert!(!advanced && node.is_none());
+        assert_eq!(state.value, 1);
+        Ok(())
     }
 }

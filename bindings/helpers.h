@@ -80,6 +80,9 @@ unsigned long accel_gate_inside(const struct accel_gate *gate,
 unsigned long accel_gate_uses(const struct accel_gate *gate,
 			      unsigned int first);
 
+#if IS_BUILTIN(CONFIG_KUNIT)
+unsigned long accel_test_map(size_t size);
+#endif
 int accel_copy_in(void *dst, size_t ksize, unsigned long src, size_t usize);
 int accel_copy_out(unsigned long dst, size_t usize, const void *src,
 		   size_t ksize);

@@ -2,7 +2,11 @@
 /*
  * User memory: copying in and out, for user.rs.
  */
+#include <kunit/test-bug.h>
+#include <kunit/test.h>
+#include <linux/fault-inject-usercopy.h>
 #include <linux/fs.h>
+#include <linux/mman.h>
 #include <linux/nospec.h>
 #include <linux/uaccess.h>
 #include <linux/uio.h>
@@ -16,7 +20,7 @@ static int copy_words_in(u64 *dst, const u64 __user *src, size_t size)
 {
 	size_t i;
 
-	if (!user_access_begin(src, size))
+	if (should_fail_usercopy() || !user_access_begin(src, size))
 		return -EFAULT;
 	for (i = 0; i < size / sizeof(u64); i++)
 		unsafe_get_user(dst[i], &src[i], fault);
@@ -31,7 +35,7 @@ static int copy_words_out(u64 __user *dst, const u64 *src, size_t size)
 {
 	size_t i;
 
-	if (!user_access_begin(dst, size))
+	if (should_fail_usercopy() || !user_access_begin(dst, size))
 		return -EFAULT;
 	for (i = 0; i < size / sizeof(u64); i++)
 		unsafe_put_user(src[i], &dst[i], fault);
@@ -132,3 +136,18 @@ unsigned long accel_index_nospec(unsigned long index, unsigned long size)
 {
 	return array_index_nospec(index, size);
 }
+
+#if IS_BUILTIN(CONFIG_KUNIT)
+/**
+ * accel_test_map() - give the test that runs memory of user space
+ * @size: bytes, which are zero
+ *
+ * Return: the address; 0 when there is none.
+ */
+unsigned long accel_test_map(size_t size)
+{
+	return kunit_vm_mmap(kunit_get_current_test(), NULL, 0, size,
+			     PROT_READ | PROT_WRITE,
+			     MAP_ANONYMOUS | MAP_PRIVATE, 0);
+}
+#endif
