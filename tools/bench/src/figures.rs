@@ -58,10 +58,23 @@ pub fn time_by<R: PartialEq + std::fmt::Debug>(
     counter: impl Fn() -> u64,
     n: usize,
     good: R,
+    operation: impl FnMut() -> R,
+) -> Result<Figure, String> {
+    time_prepared(counter, n, good, || Ok(()), operation)
+}
+
+/// As [`time_by`], with something that is made before each run and dropped after it, uncounted.
+#[inline(always)]
+pub fn time_prepared<P, R: PartialEq + std::fmt::Debug>(
+    counter: impl Fn() -> u64,
+    n: usize,
+    good: R,
+    mut prepare: impl FnMut() -> Result<P, String>,
     mut operation: impl FnMut() -> R,
 ) -> Result<Figure, String> {
     let mut samples = Vec::with_capacity(n);
     for i in 0..n + WARM_UP {
+        let _prepared = prepare()?;
         let before = counter();
         let returned = operation();
         let after = counter();

@@ -9,6 +9,7 @@
 mod figures;
 mod gates;
 mod kernel;
+mod life;
 mod npu;
 mod operations;
 mod scaling;
@@ -35,7 +36,7 @@ struct Options {
     /// Measure how two threads scale instead
     #[arg(long)]
     scaling: bool,
-    /// Measure jobs and mappings of the NPU instead
+    /// Measure jobs, mappings and the life of the NPU instead
     #[arg(long, conflicts_with = "scaling")]
     npu: bool,
     /// With --scaling: rounds of one thread, two threads, two threads on one file
@@ -56,7 +57,9 @@ fn main() -> ExitCode {
             std::time::Duration::from_millis(options.time),
         )
     } else if options.npu {
-        let figures = npu::measure(options.iterations as usize);
+        let mut figures = npu::measure(options.iterations as usize);
+        // Each of them is long.
+        figures.extend(life::measure(options.iterations as usize / 10));
         Ok(report(&figures, &npu::GOALS))
     } else {
         measure(&options)

@@ -12,7 +12,7 @@ use std::os::fd::AsFd;
 use std::time::Instant;
 
 use libaccel::uapi::*;
-use libaccel::{Buffer, Compute, Timeline};
+use libaccel::{Buffer, Compute, Device, Timeline};
 
 use crate::figures::{Figure, Figures, time_by};
 use crate::gates::{Goal, Limit};
@@ -83,6 +83,25 @@ pub fn measure(n: usize) -> Figures {
     figures
 }
 
+/// The device.
+pub fn device() -> Result<Device, String> {
+    libaccel::find("accel_npu").map_err(|e| e.to_string())
+}
+
+/// Maps a buffer for a context.
+pub fn map(
+    compute: &Compute,
+    buffer: u32,
+    flags: u32,
+    size: u64,
+    address: u64,
+) -> Result<(), String> {
+    match sys::npu_map(compute.as_fd(), buffer, flags, size, address) {
+        0 => Ok(()),
+        _ => Err(format!("MAP: {}", std::io::Error::last_os_error())),
+    }
+}
+
 /// One context, with commands and data in place.
 struct Npu {
     compute: Compute,
@@ -95,9 +114,7 @@ struct Npu {
 impl Npu {
     fn open() -> Result<Self, String> {
         let text = |error: libaccel::Error| error.to_string();
-        let compute = libaccel::find("accel_npu")
-            .and_then(|device| device.open())
-            .map_err(text)?;
+        let compute = device()?.open().map_err(text)?;
         let timeline = compute.timeline().map_err(text)?;
         let pages = compute.buffer(2 * LARGE).map_err(text)?;
         let npu = Self {
@@ -123,10 +140,7 @@ impl Npu {
     }
 
     fn map(&self, buffer: u32, flags: u32, size: u64, address: u64) -> Result<(), String> {
-        match sys::npu_map(self.compute.as_fd(), buffer, flags, size, address) {
-            0 => Ok(()),
-            _ => Err(format!("MAP: {}", std::io::Error::last_os_error())),
-        }
+        map(&self.compute, buffer, flags, size, address)
     }
 
     /// Submits `jobs` at once and waits for the last; 0 when all that worked.
