@@ -13,6 +13,7 @@ use crate::command::{tail, tied};
 use crate::kernel::Kernel;
 use crate::modules;
 use crate::mutants;
+use crate::panics;
 use crate::place::Place;
 use crate::report::{Colour, elapsed, line, paint, seconds};
 use crate::support::Flavour;
@@ -111,6 +112,9 @@ pub fn run(place: &Place, flavour: Flavour) -> Result<ExitCode> {
     });
     check.step("kbuild with CLIPPY=1", Check::kernel_clippy);
     check.step("rustdoc of the modules", Check::kernel_rustdoc);
+    check.step("panics that never happen", |it| {
+        panics::check(it.place, &it.kernel)
+    });
 
     if check.failed.is_empty() {
         line("check: all is well");

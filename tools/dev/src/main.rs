@@ -25,6 +25,7 @@ mod modules;
 mod mutant;
 mod mutants;
 mod packages;
+mod panics;
 mod passed;
 mod place;
 mod programs;
