@@ -42,6 +42,10 @@ const HARMLESS: &[&str] = &[
     "DMA-API: debugging enabled by kernel config",
 ];
 
+/// What begins and ends the trace of a failure that a test has asked for.
+const ASKED_FOR: &str = "FAULT_INJECTION: forcing a failure.";
+const TRACE_END: &str = "</TASK>";
+
 /// What the guest writes into the log before each test program.
 const TEST: &str = "accel-dev: test ";
 
@@ -51,7 +55,16 @@ const AFTER: usize = 30;
 
 /// The reports in `log`, each with the lines around it.
 pub fn reports(log: &str) -> Vec<String> {
-    let lines: Vec<&str> = log.lines().collect();
+    let mut asked_for = false;
+    let lines: Vec<&str> = log
+        .lines()
+        .filter(|line| {
+            asked_for |= line.contains(ASKED_FOR);
+            let keep = !asked_for;
+            asked_for &= !line.contains(TRACE_END);
+            keep
+        })
+        .collect();
     let mut found = Vec::new();
     let mut from = 0;
     while let Some(offset) = lines[from..].iter().position(|line| is_report(line)) {
@@ -90,6 +103,15 @@ mod tests {
         assert_eq!(found.len(), 1);
         assert!(found[0].contains("before") && found[0].contains("f+0x1"));
         assert!(found[0].contains("test a"));
+    }
+
+    #[test]
+    fn failures_that_were_asked_for_are_no_reports() {
+        let log = "[0.1] FAULT_INJECTION: forcing a failure.\n[0.2] Call Trace:\n\
+                   [0.3]  </TASK>\n[0.4] BUG: x\n";
+        let found = reports(log);
+        assert_eq!(found.len(), 1);
+        assert!(found[0].contains("BUG: x") && !found[0].contains("Call Trace"));
     }
 
     #[test]

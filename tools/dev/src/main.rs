@@ -9,6 +9,7 @@ mod check_rules;
 mod command;
 mod copy;
 mod cpio;
+mod failures;
 mod fuzz;
 mod guest;
 mod guest_tests;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Reading the Test Anything Protocol as kselftests speak it.
 
+use crate::failures;
+
 /// How one test case ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
@@ -24,7 +26,10 @@ pub fn cases(output: &str) -> Vec<Case> {
     for line in output.lines() {
         let depth = line.len() - line.trim_start().len();
         let Some(case) = case(line.trim(), &said) else {
-            said.push(line);
+            // What is meant for us is no reason.
+            if !failures::is_place(line) {
+                said.push(line);
+            }
             continue;
         };
         said.clear();

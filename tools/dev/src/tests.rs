@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! All tests: the host's, and on each kernel flavour the guest's.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -15,7 +16,7 @@ use crate::report::{Colour, elapsed, line, paint, say, seconds};
 use crate::run::Ready;
 use crate::support::{FLAVOURS, Flavour};
 use crate::tap::{Case, Outcome};
-use crate::{fuzz, guest_tests, host_tests, in_tree, programs, stale};
+use crate::{failures, fuzz, guest_tests, host_tests, in_tree, programs, stale};
 
 /// What came out so far.
 pub struct Tally {
@@ -268,9 +269,14 @@ fn run_flavour(
         }
     }
     let asked = |name: &str| is_asked(pattern, name);
+    let mut failed = BTreeSet::new();
     guest_tests::run(place, &ready, &built, Form::Short, asked, &mut |verdict| {
         tally.add(&verdict.name, &verdict.cases, &verdict.took);
+        failed.extend(failures::read(&verdict.output));
     })?;
+    if !failed.is_empty() {
+        failures::show(place, &ready, &failed)?;
+    }
     // What it shows is of the compiler and the core; one kernel is enough unless it is asked for.
     if flavour.name == FLAVOURS[0].name || !pattern.is_empty() {
         stale::run(place, &ready, pattern, tally)?;

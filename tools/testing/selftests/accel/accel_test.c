@@ -709,6 +709,11 @@ int accel_restore(void)
 	return ret ? ret : -ENODEV;
 }
 
+int accel_bind(void)
+{
+	return pci_tell(target.driver, "bind", target_pci);
+}
+
 int accel_restore_anywhere(void)
 {
 	unsigned int numbers[16];

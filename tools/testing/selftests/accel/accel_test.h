@@ -152,6 +152,8 @@ bool accel_loaded(const char *module);
  */
 int accel_remove(void);
 int accel_restore(void);
+/* Bind the driver of a device on PCI that was removed: one attempt. */
+int accel_bind(void);
 /* Bring it back under whatever number it gets: the answer. */
 int accel_restore_anywhere(void);
 
