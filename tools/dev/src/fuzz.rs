@@ -14,6 +14,7 @@ use anyhow::{Context, Result, bail};
 use crate::guest::{Ended, Guest, Job, Said};
 use crate::klog;
 use crate::place::Place;
+use crate::programs;
 use crate::report::{say, seconds};
 use crate::run::{Ready, exit_code, pass_on};
 use crate::support::{self, Flavour};
@@ -145,6 +146,8 @@ fn guest<'a>(place: &'a Place, ready: &'a Ready, arguments: &str) -> Result<Gues
         ready.kernel.flavour.patience
     );
     let mut guest = ready.guest(place, Job::Command(command))?;
+    let fuzzer = ("usr/bin/accel-fuzz".to_owned(), programs::fuzzer(place)?);
+    guest.contents.files.push(fuzzer);
     guest.record = true;
     // KCOV takes the offset of a kernel that lies elsewhere from addresses in modules, too.
     guest.cmdline = "nokaslr".to_owned();

@@ -16,39 +16,70 @@ use crate::place::Place;
 use crate::report::{say, seconds};
 use crate::step::Lock;
 
-/// The workspace's programs, without this one.
+/// What makes up programs for our calls.
+const FUZZER: &str = "accel-fuzz";
+
+/// The workspace's programs, but for this one and the fuzzer, which few need and which takes long.
 pub fn workspace(place: &Place) -> Result<Vec<PathBuf>> {
     let started = Instant::now();
+    let programs = build(
+        place,
+        &[
+            "--workspace",
+            "--bins",
+            "--exclude",
+            "accel-dev",
+            "--exclude",
+            FUZZER,
+        ],
+    )?;
+    if started.elapsed().as_secs() > 2 {
+        say(format!("programs: built in {}", seconds(started.elapsed())));
+    }
+    Ok(programs)
+}
+
+/// The fuzzer.
+pub fn fuzzer(place: &Place) -> Result<PathBuf> {
+    let started = Instant::now();
+    let programs = build(place, &["--package", FUZZER, "--bins"])?;
+    if started.elapsed().as_secs() > 2 {
+        say(format!("{FUZZER}: built in {}", seconds(started.elapsed())));
+    }
+    programs
+        .into_iter()
+        .find(|path| path.ends_with(FUZZER))
+        .with_context(|| format!("the workspace has no program {FUZZER}"))
+}
+
+/// Builds programs of the workspace, and says where they are.
+fn build(place: &Place, which: &[&str]) -> Result<Vec<PathBuf>> {
     let _lock = Lock::take(&place.work.join("cargo.lock"), "building this checkout")?;
-    let log = place.log("programs.log");
+    let arguments = ["build", "--offline", "--release", "--quiet"];
     logged(
         tied("cargo")
-            .args(["build", "--offline", "--release", "--workspace", "--bins"])
-            .args(["--exclude", "accel-dev", "--quiet"])
+            .args(arguments)
+            .args(which)
             .current_dir(place.tools()),
-        &log,
+        &place.log("programs.log"),
         "programs of the workspace",
     )?;
     // The same again costs nothing and says where they are.
     let json = output(
         Command::new("cargo")
-            .args(["build", "--offline", "--release", "--workspace", "--bins"])
-            .args(["--exclude", "accel-dev", "--quiet", "--message-format=json"])
+            .args(arguments)
+            .args(which)
+            .arg("--message-format=json")
             .current_dir(place.tools()),
     )?;
-    let mut programs = Vec::new();
-    for line in json.lines() {
-        let path = line
-            .split_once("\"executable\":\"")
-            .and_then(|(_, rest)| rest.split_once('"'));
-        if let Some((path, _)) = path {
-            programs.push(PathBuf::from(path));
-        }
-    }
-    if started.elapsed().as_secs() > 2 {
-        say(format!("programs: built in {}", seconds(started.elapsed())));
-    }
-    Ok(programs)
+
+    Ok(json
+        .lines()
+        .filter_map(|line| {
+            let (_, rest) = line.split_once("\"executable\":\"")?;
+            rest.split_once('"').map(|(path, _)| PathBuf::from(path))
+        })
+        .collect())
 }
 
 /// Builds the plugin that counts a guest's instructions.
