@@ -5,6 +5,9 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -24,6 +27,9 @@ use crate::{copy, klog, modules};
 
 /// How much of a failure's message the table shows, in characters.
 const MOST_SHOWN: usize = 60;
+
+/// Mutants that are built and tested at once.
+const WORKERS: usize = 2;
 
 /// What became of a mutant.
 #[derive(Debug, PartialEq, Eq)]
@@ -194,22 +200,40 @@ fn run_flavour<'a>(
         .collect();
     let built = programs::selftests(place, &ready.kernel, &needed)?;
     unmutated(place, &ready, &built, mutants)?;
-    let work = Work::new(place, &ready)?;
-    for mutant in mutants {
-        let began = Instant::now();
-        let fate = work
-            .build(mutant)
-            .and_then(|mutated| tested(place, &mutated, &built, &mutant.killer))
-            .unwrap_or_else(|error| Fate::Unknown(shortened(&format!("{error:#}"))));
-        say(format!(
-            "{}/{of} {}: {} ({})",
-            fates.len() + 1,
-            mutant.name,
-            fate.word(),
-            seconds(began.elapsed())
-        ));
-        fates.push((mutant, fate));
-    }
+    let _lock = Lock::take(&place.work.join("mutants.lock"), "building mutants")?;
+    let next = AtomicUsize::new(0);
+    let fates = Mutex::new(fates);
+    // While the guest of one runs, the next one is built.
+    thread::scope(|scope| {
+        for number in 0..WORKERS {
+            let work = Work {
+                place,
+                ready: &ready,
+                folder: place.work.join("mutants").join(number.to_string()),
+            };
+            let (next, fates, built) = (&next, &fates, &built);
+
+            scope.spawn(move || {
+                while let Some(mutant) = mutants.get(next.fetch_add(1, Relaxed)) {
+                    let began = Instant::now();
+                    let fate = work
+                        .build(mutant)
+                        .and_then(|mutated| tested(place, &mutated, built, &mutant.killer))
+                        .unwrap_or_else(|error| Fate::Unknown(shortened(&format!("{error:#}"))));
+                    let mut fates = fates.lock().unwrap_or_else(PoisonError::into_inner);
+
+                    say(format!(
+                        "{}/{of} {}: {} ({})",
+                        fates.len() + 1,
+                        mutant.name,
+                        fate.word(),
+                        seconds(began.elapsed())
+                    ));
+                    fates.push((mutant, fate));
+                }
+            });
+        }
+    });
     Ok(())
 }
 
@@ -241,24 +265,14 @@ fn unmutated(place: &Place, ready: &Ready, built: &[Built], mutants: &[&Mutant])
     Ok(())
 }
 
-/// The copy of the checkout where mutants are built, one after the other.
+/// The copy of the checkout where a worker builds mutants, one after the other.
 struct Work<'a> {
     place: &'a Place,
     ready: &'a Ready,
     folder: PathBuf,
-    _lock: Lock,
 }
 
-impl<'a> Work<'a> {
-    fn new(place: &'a Place, ready: &'a Ready) -> Result<Self> {
-        Ok(Self {
-            place,
-            ready,
-            folder: place.work.join("mutants"),
-            _lock: Lock::take(&place.work.join("mutants.lock"), "building mutants")?,
-        })
-    }
-
+impl Work<'_> {
     /// Builds the part that the mutant is in; the rest is as it was built without it.
     fn build(&self, mutant: &Mutant) -> Result<Ready> {
         let tree = self.folder.join("tree");

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::thread;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
@@ -83,14 +85,16 @@ impl Tally {
         if skipped > 0 {
             counts.push_str(&format!(", {skipped} skipped"));
         }
-        line(format!(
-            "[{:4} s] {program}: {} ({took})",
-            elapsed(),
-            paint(colour, &counts)
-        ));
-        for word in words {
-            line(word);
-        }
+        words.insert(
+            0,
+            format!(
+                "[{:4} s] {program}: {} ({took})",
+                elapsed(),
+                paint(colour, &counts)
+            ),
+        );
+        // In one piece: others speak at the same time.
+        line(words.join("\n"));
     }
 
     /// Whether the table expects `<flavour>/<program>/<case>` to be skipped.
@@ -215,22 +219,43 @@ pub fn run(
         })?;
     }
     // The scripts look at programs that are built with a kernel's headers.
-    let mut scripts_ran = false;
+    let scripts_ran = AtomicBool::new(false);
+    let mut left = Vec::new();
     for flavour in flavours {
-        if pattern.starts_with("host/") && scripts_ran {
-            break;
-        }
-        if guests_only && !pattern.starts_with(&format!("{}/", flavour.name)) {
-            continue;
-        }
-        if let Some(counts) = known(flavour.name) {
+        let another = guests_only && !pattern.starts_with(&format!("{}/", flavour.name));
+        if let Some(counts) = known(flavour.name).filter(|_| !another) {
             tally.add_known(flavour.name, counts);
-            scripts_ran = true;
-            continue;
+            scripts_ran.store(true, Relaxed);
+        } else if !another {
+            left.push(*flavour);
         }
-        tally.whole(flavour.name, &state, pattern, |tally| {
-            run_flavour(place, *flavour, &tests, pattern, &mut scripts_ran, tally)
-        })?;
+    }
+    if pattern.starts_with("host/") {
+        left.truncate(1);
+    }
+    // Guests wait more than they compute.
+    let next = AtomicUsize::new(0);
+    let workers = thread::available_parallelism().map_or(1, usize::from);
+    let work = || {
+        let mut own = Tally::new(tally.skips.clone());
+
+        while let Some(flavour) = left.get(next.fetch_add(1, Relaxed)) {
+            own.whole(flavour.name, &state, pattern, |own| {
+                run_flavour(place, *flavour, &tests, pattern, &scripts_ran, own)
+            })?;
+        }
+        Ok::<_, anyhow::Error>(own)
+    };
+    let done: Vec<_> = thread::scope(|scope| {
+        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().map(|worker| worker.join()).collect()
+    });
+    for worker in done {
+        let own = worker.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+
+        tally.passed += own.passed;
+        tally.failed += own.failed;
+        tally.skipped += own.skipped;
     }
     if tally.passed + tally.failed + tally.skipped == 0 {
         bail!("no test fits '{pattern}'");
@@ -251,7 +276,7 @@ fn run_flavour(
     flavour: Flavour,
     tests: &[Test],
     pattern: &str,
-    scripts_ran: &mut bool,
+    scripts_ran: &AtomicBool,
     tally: &mut Tally,
 ) -> Result<()> {
     let ready = Ready::new(place, flavour)?;
@@ -261,8 +286,7 @@ fn run_flavour(
         .cloned()
         .collect();
     let built = programs::selftests(place, &ready.kernel, &here)?;
-    if !*scripts_ran {
-        *scripts_ran = true;
+    if !scripts_ran.swap(true, Relaxed) {
         let cases = host_tests::scripts(place, tests, pattern)?;
         if !cases.is_empty() {
             tally.add(HOST, &cases, "scripts");
