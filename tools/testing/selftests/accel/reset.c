@@ -248,6 +248,7 @@ TEST_F(reset, jobs_end)
 /* A file that is lost says so, keeps what is the core's, and others go on. */
 TEST_F(reset, contexts_lost)
 {
+	struct accel_info_state state;
 	uint64_t value;
 	int32_t status;
 	uint32_t handle, other;
@@ -294,7 +295,10 @@ TEST_F(reset, contexts_lost)
 	fd = accel_open(O_RDWR | O_CLOEXEC);
 	ASSERT_LE(0, fd);
 	EXPECT_EQ(42, add(fd));
+	ASSERT_EQ(0, get_state(self->control, &state));
 	ASSERT_EQ(0, ask(fd, ACCEL_MOCK_ASK_RESET, 0, 0));
+	EXPECT_EQ(state.resets + 1,
+		  wait_resets(self->control, state.resets + 1));
 	EXPECT_EQ(42, add(fd));
 	EXPECT_EQ(-ESTALE, add(self->fd));
 	close(fd);

@@ -206,11 +206,21 @@ TEST_F_TIMEOUT(system_sleep, system, ASLEEP_TIMEOUT)
 	if (!is_pressable())
 		SKIP(return, "nothing wakes this kernel");
 	for (int i = 0; i < count; i++) {
-		/* It is awake, and so are all who wait for it. */
-		ASSERT_EQ(0, asleep_job(self->fd));
-		ASSERT_EQ(0, accel_events(self->control, 1 << ACCEL_EVENT_STATE,
-					  NULL));
-		ASSERT_EQ(sizeof(event), asleep_event(self->control, &event));
+		/*
+		 * It is awake, and stays so: one more sleep may have begun
+		 * before it was told never to.
+		 */
+		for (int tries = 0; tries < 2; tries++) {
+			ASSERT_EQ(0, asleep_job(self->fd));
+			ASSERT_EQ(0, accel_events(self->control, 0, NULL));
+			ASSERT_EQ(0,
+				  accel_events(self->control,
+					       1 << ACCEL_EVENT_STATE, NULL));
+			ASSERT_EQ(sizeof(event),
+				  asleep_event(self->control, &event));
+			if (event.state == ACCEL_STATE_OPERATIONAL)
+				break;
+		}
 		ASSERT_EQ(ACCEL_STATE_OPERATIONAL, event.state);
 		ASSERT_EQ(0, survives(self->control, sleep_until_pressed,
 				      PRESS_MS));
