@@ -165,11 +165,34 @@ impl Device {
         if let Some(guard) = self.slot().enter(Kind::RELEASE) {
             guard.close(file);
             self.remove_file(file);
-        // In whatever state it is, but not while it changes.
-        } else if let Some(lifecycle) = self.slot().lifecycle() {
-            self.wake_idle_with(&lifecycle);
+        // In whatever state it is, but not while it is reset, or put to sleep.
+        } else if let Some(lifecycle) = self.wait_reachable() {
             lifecycle.close(file);
             self.remove_file(file);
+        }
+    }
+
+    /// Waits until the driver may have to do with the hardware: not while the system sleeps, nor from
+    /// an error of the bus to the reset after it. Wakes an idle device. Nothing when the device is
+    /// going.
+    fn wait_reachable(&self) -> Option<Lifecycle<'_>> {
+        let slot = self.slot();
+
+        loop {
+            self.changed()
+                .wait_for(|| slot.is_closing() || self.power().is_reachable());
+            let lifecycle = slot.lifecycle()?;
+
+            if self.power().is_reachable() {
+                self.wake_idle_with(&lifecycle);
+            }
+            // It may have begun again, or the device did not wake.
+            if self.power().is_reachable() {
+                return Some(lifecycle);
+            }
+            if slot.is_closing() {
+                return None;
+            }
         }
     }
 

@@ -125,6 +125,12 @@ impl Power {
         !self.system.load(Relaxed) && !self.trouble.load(Relaxed)
     }
 
+    /// Whether the driver may have to do with the hardware, though it may be asleep.
+    pub(crate) fn is_reachable(&self) -> bool {
+        // In this order, as in `is_quiet`.
+        !self.system.load(Relaxed) && !self.trouble.load(Acquire) && !self.unready.load(Relaxed)
+    }
+
     /// Whether it is to be reset before its driver is called again. Once.
     pub(crate) fn take_unready(&self) -> bool {
         self.unready.xchg(false, Full)

@@ -332,6 +332,18 @@ int accel_wait(struct wait_queue_head *wq, s64 deadline_ns,
 	return err;
 }
 
+/**
+ * accel_wait_for() - sleep until something is so, whatever signals come
+ * @wq: woken after it may have become so
+ * @done: whether it is so; must not sleep
+ * @arg: for @done
+ */
+void accel_wait_for(struct wait_queue_head *wq, bool (*done)(const void *arg),
+		    const void *arg)
+{
+	wait_event(*wq, done(arg));
+}
+
 void accel_poll_wait(struct file *file, struct wait_queue_head *wq,
 		     struct poll_table_struct *table)
 {

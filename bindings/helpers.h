@@ -129,6 +129,8 @@ void accel_waitqueue_init(struct wait_queue_head *wq);
 void accel_wake_all(struct wait_queue_head *wq);
 int accel_wait(struct wait_queue_head *wq, s64 deadline_ns,
 	       bool (*done)(const void *arg), const void *arg);
+void accel_wait_for(struct wait_queue_head *wq, bool (*done)(const void *arg),
+		    const void *arg);
 void accel_poll_wait(struct file *file, struct wait_queue_head *wq,
 		     struct poll_table_struct *table);
 __poll_t accel_poll_flags(bool readable, bool gone);

@@ -58,15 +58,6 @@ impl WaitQueue {
     ///
     /// `ETIME`; `ERESTARTSYS` when a signal came.
     pub(crate) fn wait_until<F: Fn() -> bool>(&self, deadline_ns: i64, done: F) -> Result {
-        /// # Safety
-        ///
-        /// `arg` must be a valid `F`.
-        unsafe extern "C" fn call<F: Fn() -> bool>(arg: *const c_void) -> bool {
-            // SAFETY: By this function's requirements.
-            let done = unsafe { &*arg.cast::<F>() };
-            done()
-        }
-
         // SAFETY: The head is initialised; `call::<F>` gets the closure that it is made for.
         to_result(unsafe {
             raw::accel_wait(
@@ -77,6 +68,29 @@ impl WaitQueue {
             )
         })
     }
+
+    /// Sleeps until `done()`, which must not sleep, is true, whatever signals come: for what is certain
+    /// to come.
+    pub(crate) fn wait_for<F: Fn() -> bool>(&self, done: F) {
+        // SAFETY: As above.
+        unsafe {
+            raw::accel_wait_for(
+                self.head.get(),
+                Some(call::<F>),
+                core::ptr::from_ref(&done).cast(),
+            )
+        };
+    }
+}
+
+/// # Safety
+///
+/// `arg` must be a valid `F`.
+unsafe extern "C" fn call<F: Fn() -> bool>(arg: *const c_void) -> bool {
+    // SAFETY: By this function's requirements.
+    let done = unsafe { &*arg.cast::<F>() };
+
+    done()
 }
 
 /// A poll in progress on one file.

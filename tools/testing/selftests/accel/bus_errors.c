@@ -191,6 +191,38 @@ TEST_F(bus_errors, function)
 	EXPECT_EQ(0, npu_healthy());
 }
 
+static void *reset_function(void *path)
+{
+	return (void *)(intptr_t)accel_write_line(path, "1");
+}
+
+/* Nobody has to do with it meanwhile, whoever closes it neither. */
+TEST_F(bus_errors, close_waits)
+{
+	int64_t end = accel_now() + SOON_MS * NSEC_PER_MSEC;
+	uint64_t before = bus_resets(self->control);
+	struct accel_info_state state;
+	pthread_t thread;
+	char path[160];
+	void *result;
+	int fd;
+
+	fd = accel_open(O_RDWR | O_CLOEXEC);
+	ASSERT_LE(0, fd);
+	snprintf(path, sizeof(path), "/sys/class/%s/accel%u/device/reset",
+		 accel_class(), accel_target()->number);
+	ASSERT_EQ(0, pthread_create(&thread, NULL, reset_function, path));
+	do {
+		state = state_of(self->control);
+	} while (state.state != ACCEL_STATE_RESETTING && accel_now() < end);
+	EXPECT_EQ(ACCEL_STATE_RESETTING, state.state);
+	EXPECT_EQ(0, close(fd));
+	EXPECT_EQ(ACCEL_STATE_OPERATIONAL, state_of(self->control).state);
+	pthread_join(thread, &result);
+	EXPECT_EQ(NULL, result);
+	EXPECT_EQ(before + 1, wait_resets(self->control, before + 1));
+}
+
 /*
  * The link is down after it, and this machine's does not come up again: nobody
  * waits for the device in vain, and it works when it was found anew.
