@@ -305,6 +305,10 @@ impl Device {
 
     /// Lets the device access memory.
     pub(crate) fn start_dma(&self) {
+        // A reset that is in progress while the system goes down.
+        if !self.power.allows_reset() {
+            return;
+        }
         self.dma_stopped.store(false, Relaxed);
         if let Some(hardware) = &*self.hardware.lock() {
             hardware.start_dma();

@@ -239,7 +239,10 @@ impl Device {
         let is_operational = change.to == State::Operational;
 
         if is_operational {
-            self.slot().unblock();
+            // Not by a reset that goes on while the system goes down.
+            if self.power().allows_reset() {
+                self.slot().unblock();
+            }
         } else {
             self.slot().block();
         }

@@ -69,7 +69,8 @@ const LOOK_MS: i64 = 1000;
 /// How long a device that was not to sleep after all is left alone, at least.
 const REFUSED_MS: i64 = 100;
 
-/// How long the end of the system waits for calls that are in the driver, in milliseconds.
+/// How long the end of the system waits for a reset, and for calls that are in the driver, in
+/// milliseconds.
 const SHUTDOWN_MS: usize = 2000;
 
 /// How a device sleeps. Changed by who has the lifecycle, but for what says otherwise.
@@ -203,15 +204,30 @@ impl Device {
 
     /// Has the device do nothing any more: the system goes down.
     pub(crate) fn shut_down(&self) {
-        let Some(lifecycle) = self.slot().lifecycle() else {
-            return;
-        };
+        let lifecycle = self.slot().lifecycle_within(SHUTDOWN_MS);
         let power = self.power();
+
+        // Whoever has the lifecycle waits for a call that hangs, or hangs itself: this does not keep
+        // the system from going down.
+        let lifecycle = match lifecycle {
+            Ok(Some(lifecycle)) => lifecycle,
+            Ok(None) => return,
+            Err(_) => {
+                // In one section, as the change that would open the gate.
+                let machine = self.machine();
+
+                power.system.store(true, Relaxed);
+                self.slot().block();
+                drop(machine);
+                self.stop_dma();
+                return;
+            }
+        };
 
         power.system.store(true, Relaxed);
         if self.state() == State::Operational {
             self.slot().block();
-            // A call that hangs does not keep the system from going down.
+            // Nor does a call that hangs.
             if lifecycle.drain_for(SHUTDOWN_MS) {
                 // It is for ever, whatever the driver says.
                 let _ = lifecycle.suspend(self, Sleep::Shutdown);

@@ -61,6 +61,10 @@ use kernel::{
         Mutex,
         MutexGuard, //
     },
+    time::{
+        delay::fsleep,
+        Delta, //
+    },
     types::Opaque, //
 };
 
@@ -309,8 +313,25 @@ impl Slot {
     ///
     /// Nothing once the device is going, or while it is not there yet.
     pub(crate) fn lifecycle(&self) -> Option<Lifecycle<'_>> {
-        let guard = self.lifecycle.lock();
+        self.lifecycle_of(self.lifecycle.lock())
+    }
 
+    /// As [`Self::lifecycle`], but waits about `ms` at most.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` when somebody else has it all that time.
+    pub(crate) fn lifecycle_within(&self, ms: usize) -> Result<Option<Lifecycle<'_>>> {
+        for _ in 0..ms {
+            if let Some(guard) = self.lifecycle.try_lock() {
+                return Ok(self.lifecycle_of(guard));
+            }
+            fsleep(Delta::from_millis(1));
+        }
+        Err(EBUSY)
+    }
+
+    fn lifecycle_of<'a>(&'a self, guard: MutexGuard<'a, bool>) -> Option<Lifecycle<'a>> {
         if *guard {
             return None;
         }
