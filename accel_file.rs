@@ -153,13 +153,13 @@ impl File {
     ///
     /// # Errors
     ///
-    /// `ENODEV` when it is gone; for a context those of [`Device::enter_open`], `EBUSY` when it has
+    /// `ENODEV` when it is gone; for a context those of [`Device::enter_now`], `EBUSY` when it has
     /// as many as it takes; `ENOSPC` when it has as many files, `EDQUOT` when the user has; `ENOMEM`;
     /// the driver's.
     pub(crate) fn open(device: Arc<Device>, node: Node) -> Result<Arc<Self>> {
         match node {
             Node::Compute => {
-                let guard = device.enter_open()?;
+                let guard = device.enter_now(Kind::OPEN)?;
                 let file = Self::new(&device, node)?;
 
                 guard.open(&file)?;
@@ -507,11 +507,11 @@ impl File {
     /// # Errors
     ///
     /// `EINVAL` nothing is there, or less than that; `ENODEV` the device is gone; those of a limit;
-    /// for what the driver shows those of [`Device::enter`], `ESTALE`, the driver's, and those of
+    /// for what the driver shows those of [`Device::enter_now`], `ESTALE`, the driver's, and those of
     /// [`RegisterPages::find`].
     pub(crate) fn map(&self, pgoff: usize, pages: usize) -> Result<Mapping> {
         if pgoff < BUFFERS_PGOFF {
-            let guard = self.device().enter(Kind::DRIVER_MMAP)?;
+            let guard = self.device().enter_now(Kind::DRIVER_MMAP)?;
             let at = |pages: usize| (pages as u64) << PAGE_SHIFT;
             let shown =
                 match guard.mmap(self, at(pgoff), at(pages))? {

@@ -6,20 +6,25 @@
 //! the state's lock, so that who finds the gate blocked finds the reason in the state.
 //!
 //! ```text
-//!                  open      ioctl, mmap            registers        release
-//!  Resetting       EAGAIN    wait for the end       again, later     waits, then closes
-//!  NeedsReset      EIO       EIO                    SIGBUS           closes
-//!  Malfunction     EIO       EIO                    SIGBUS           closes
-//!  Suspended, idle wakes it  wakes it               wakes it         wakes it, then closes
-//!   , by the system          wait for the end       again, later     closes
-//!  going           ENODEV    ENODEV                 SIGBUS           left to the end
+//!                  open, mmap  ioctl             registers         release
+//!  Resetting       EAGAIN      waits for the end waits for the end waits, then closes
+//!  NeedsReset      EIO         EIO               SIGBUS            closes
+//!  Malfunction     EIO         EIO               SIGBUS            closes
+//!  Suspended, idle wake it     wakes it          wake it           wakes it, then closes
+//!   , by the system wait for the end             wait for the end  waits, then closes
+//!  going           ENODEV      ENODEV            SIGBUS            left to the end
 //! ```
+//!
+//! mmap is that of what the driver shows. From an error of the bus until the device has been reset for
+//! it a release waits in whatever state it is, and so it does for ever when the system has gone down:
+//! to close a context is to have to do with the hardware.
 //!
 //! They wait outside of the gate, on the device's own queue, which every change that lets them go on
 //! wakes, and the end of the device.
 
 use crate::{
     bindings::{
+        pages::fatal_signal_pending,
         slot::{
             Guard,
             Kind,
@@ -64,37 +69,38 @@ impl Device {
             if let Some(guard) = self.slot().enter(kind) {
                 return Ok(guard);
             }
-            self.wait_unblocked()?;
+            self.wait_unblocked(true)?;
         }
     }
 
-    /// Enters to make a context.
+    /// Enters for what is not to wait for a reset: to make a context; and with `mmap_lock` held, which
+    /// everybody needs who looks at the process.
     ///
     /// # Errors
     ///
-    /// As [`Self::enter`]; `EAGAIN` while the device is reset.
-    pub(crate) fn enter_open(&self) -> Result<Guard<'_>> {
+    /// As [`Self::enter`]; `EAGAIN` while the device is reset, or is about to be.
+    pub(crate) fn enter_now(&self, kind: Kind) -> Result<Guard<'_>> {
         loop {
-            if let Some(guard) = self.slot().enter(Kind::OPEN) {
+            if let Some(guard) = self.slot().enter(kind) {
                 return Ok(guard);
             }
-            if !self.slot().is_closing() && self.state() == State::Resetting {
-                return Err(EAGAIN);
-            }
-            self.wait_unblocked()?;
+            self.wait_unblocked(false)?;
         }
     }
 
-    /// Waits until it is worth while to try again what has found the gate blocked.
+    /// Waits until it is worth while to try again what has found the gate blocked. With `resets`, also
+    /// for their end; without, `EAGAIN`.
     #[cold]
     #[inline(never)]
-    fn wait_unblocked(&self) -> Result {
+    fn wait_unblocked(&self, resets: bool) -> Result {
         let slot = self.slot();
+        let is_reset = || !resets && self.machine().is_resetting();
         let decided = || {
             slot.is_closing()
                 || !slot.is_blocked()
                 || self.state().is_broken()
                 || self.is_wakeable()
+                || is_reset()
         };
 
         if !decided() {
@@ -105,6 +111,9 @@ impl Device {
         }
         if slot.is_blocked() && self.state().is_broken() {
             return Err(EIO);
+        }
+        if slot.is_blocked() && is_reset() {
+            return Err(EAGAIN);
         }
         if self.is_wakeable() {
             self.wake_idle();
@@ -130,10 +139,16 @@ impl Device {
         Ok(())
     }
 
-    /// For a page fault that has found the gate blocked: whether it should be tried again. Waits a
-    /// moment if so.
+    /// For a page fault that has found the gate blocked, and holds nothing any more: waits until it
+    /// is worth while to try it again, or a signal comes.
+    pub(crate) fn wait_for_fault(&self) {
+        // Tried again, it finds out.
+        let _ = self.wait_unblocked(true);
+    }
+
+    /// For one that holds `mmap_lock`: whether it should be tried again. Waits a moment if so.
     pub(crate) fn will_unblock(&self) -> bool {
-        if self.slot().is_closing() || self.state().is_broken() {
+        if self.slot().is_closing() || self.state().is_broken() || fatal_signal_pending() {
             return false;
         }
         if self.is_wakeable() {

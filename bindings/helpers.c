@@ -110,6 +110,23 @@ unsigned long accel_get_unmapped_area(struct file *file, unsigned long addr,
 }
 
 /**
+ * accel_vmf_unlock() - let go of what the kernel holds for a fault, to wait
+ * @vmf: a fault, but not a huge one
+ *
+ * Return: whether it did: the area may be gone then, and the fault has to end
+ * with VM_FAULT_RETRY.
+ */
+bool accel_vmf_unlock(struct vm_fault *vmf)
+{
+	/* Under the lock of the area alone the kernel calls for huge ones only. */
+	if (!fault_flag_allow_retry_first(vmf->flags) ||
+	    (vmf->flags & (FAULT_FLAG_RETRY_NOWAIT | FAULT_FLAG_VMA_LOCK)))
+		return false;
+	mmap_read_unlock(vmf->vma->vm_mm);
+	return true;
+}
+
+/**
  * accel_vmf_is_pmd() - can this fault be answered with one entry of a PMD
  * @vmf: the fault
  * @order: of the entry that the kernel asks for

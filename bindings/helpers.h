@@ -103,6 +103,7 @@ int accel_mmap_prepare(struct vm_area_desc *desc);
 unsigned long accel_get_unmapped_area(struct file *file, unsigned long addr,
 				      unsigned long len, unsigned long pgoff,
 				      unsigned long flags);
+bool accel_vmf_unlock(struct vm_fault *vmf);
 bool accel_vmf_is_pmd(const struct vm_fault *vmf, unsigned int order);
 vm_fault_t accel_vmf_insert_pmd(struct vm_fault *vmf, unsigned long pfn);
 vm_fault_t accel_vmf_insert_registers(struct vm_area_struct *vma,

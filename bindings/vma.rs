@@ -17,6 +17,7 @@ use super::{
     }, //
 };
 use crate::{
+    device::Device,
     file::File,
     mm::Mapping, //
 };
@@ -214,6 +215,10 @@ unsafe extern "C" fn huge_fault(
     if !unsafe { raw::accel_vmf_is_pmd(vmf, order) } {
         return bindings::vm_fault_reason_VM_FAULT_FALLBACK;
     }
+    // SAFETY: As above; the kernel holds the VMA during a fault.
+    if unsafe { mapping_of((*vmf).__bindgen_anon_1.vma) }.is_some_and(Mapping::is_registers) {
+        return FaultResult::FALLBACK.0;
+    }
     // SAFETY: As above.
     unsafe { handle(vmf, |mapping, fault| mapping.huge_fault(fault)) }
 }
@@ -238,9 +243,7 @@ unsafe fn handle(
         Some(mapping) if mapping.is_registers() => match slot.enter(Kind::REGISTERS) {
             Some(_guard) if file.context().is_open() => handler(mapping, &Fault { vmf }),
             Some(_guard) => FaultResult::SIGBUS,
-            // Touched again it faults again.
-            None if file.device().will_unblock() => FaultResult::DONE,
-            None => FaultResult::SIGBUS,
+            None => wait(vmf, file.device().clone()),
         },
         Some(mapping) => match slot.monitor(MonitorKind::FAULT) {
             Ok(_monitor) => handler(mapping, &Fault { vmf }),
@@ -252,12 +255,33 @@ unsafe fn handle(
     result.0
 }
 
+/// Waits for a device whose gate is blocked, with `mmap_lock` held no longer than must be: whoever
+/// looks at the process needs it.
+fn wait(vmf: &mut bindings::vm_fault, device: Arc<Device>) -> FaultResult {
+    if device.slot().is_closing() || device.state().is_broken() {
+        return FaultResult::SIGBUS;
+    }
+    // SAFETY: The kernel calls with a fault on one of our VMAs; nothing of it is used after this if it
+    // was let go of, nor is the file, which may be gone.
+    if unsafe { raw::accel_vmf_unlock(vmf) } {
+        device.wait_for_fault();
+        return FaultResult::RETRY;
+    }
+    // Touched again it faults again.
+    match device.will_unblock() {
+        true => FaultResult::DONE,
+        false => FaultResult::SIGBUS,
+    }
+}
+
 /// What a fault ended with.
 pub(crate) struct FaultResult(bindings::vm_fault_t);
 
 impl FaultResult {
     /// There is nothing to map.
     pub(crate) const SIGBUS: Self = Self(bindings::vm_fault_reason_VM_FAULT_SIGBUS);
+    /// The kernel is to begin anew: what it held was let go of.
+    const RETRY: Self = Self(bindings::vm_fault_reason_VM_FAULT_RETRY);
     /// Not in one piece: the kernel asks again for single pages.
     pub(crate) const FALLBACK: Self = Self(bindings::vm_fault_reason_VM_FAULT_FALLBACK);
     /// Pages are mapped.

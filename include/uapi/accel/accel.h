@@ -22,8 +22,8 @@
  * mmap of the driver's offsets, and open of the compute node: EIO the device
  * needs a reset or is broken (enum accel_state), ESTALE the file's context has
  * lost what it had on the device (close the file and open it again). While the
- * device is being reset open is EAGAIN, the others wait for the end of it
- * (EINTR, or restarted, by a signal). A device that is asleep is woken.
+ * device is being reset open and mmap are EAGAIN, the ioctls wait for the end of
+ * it (EINTR, or restarted, by a signal). A device that is asleep is woken.
  *
  * Errors of the calls that make something: ENOSPC the limit of the file or the
  * device, EDQUOT that of the user (enum accel_limit).

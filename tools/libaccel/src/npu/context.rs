@@ -187,7 +187,7 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// `ENODEV` when the device is gone, `ENOMEM`.
+    /// `ENODEV` when the device is gone, `EAGAIN` while it is being reset, `ENOMEM`.
     pub fn doorbell(&self) -> Result<Doorbell> {
         #[allow(clippy::unnecessary_cast)]
         let (offset, size) = (

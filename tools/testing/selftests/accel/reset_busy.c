@@ -232,7 +232,7 @@ static void storm_round(struct storm *storm, int fd)
 		map = mmap(NULL, ACCEL_MOCK_SCRATCH_SIZE, PROT_WRITE,
 			   MAP_SHARED, fd, 0);
 		if (map == MAP_FAILED) {
-			if (errno != ESTALE)
+			if (errno != ESTALE && errno != EAGAIN)
 				storm->wrong = -errno;
 			break;
 		}
