@@ -60,8 +60,10 @@ impl fmt::Write for Report {
         if self.bytes.len() >= REPORT_MAX {
             return Err(fmt::Error);
         }
+        // Not charged: who is above `memory.high` is made to sleep for seconds again and again, inside
+        // the gate. It is root, and there is an end to it.
         self.bytes
-            .extend_from_slice(text.as_bytes(), GFP_KERNEL_ACCOUNT)
+            .extend_from_slice(text.as_bytes(), GFP_KERNEL)
             .map_err(|_| fmt::Error)
     }
 }

@@ -153,7 +153,9 @@ impl Mapped {
     unsafe fn new(dev: *mut bindings::device, buffer: Arc<Buffer>) -> Result<Arc<Self>> {
         // All that may fail comes before.
         let place = UniqueArc::new_uninit(GFP_KERNEL_ACCOUNT)?;
-        let mut addresses = KVVec::with_capacity(buffer.blocks().len(), GFP_KERNEL_ACCOUNT)?;
+        // Not charged: who is above `memory.high` is made to sleep for seconds in each few hundred KiB,
+        // inside the gate. It is 1/512 at most of the buffer, which is charged.
+        let mut addresses = KVVec::with_capacity(buffer.blocks().len(), GFP_KERNEL)?;
 
         for block in buffer.blocks() {
             // SAFETY: By this function's requirements.

@@ -102,7 +102,8 @@ impl Inode {
             let room = found.count + found.count / 8;
 
             found.mapped.clear();
-            found.mapped.reserve(room, GFP_KERNEL_ACCOUNT)?;
+            // Not charged: as a report of debugfs, for which this is.
+            found.mapped.reserve(room, GFP_KERNEL)?;
             found.count = 0;
         }
         // The kernel's own sort: `core`'s has ways to panic.
