@@ -149,7 +149,7 @@ pub struct Description {
     /// Milliseconds between two calls of [`crate::Driver::check`]; 0 for none.
     pub check_ms: u32,
     /// Milliseconds without a call after which a device sleeps; 0 for never. Root can change it, in
-    /// `power/autosuspend_delay_ms` of the parent.
+    /// `power/autosuspend_delay_ms` of the parent. On PCI root has to allow it, in `power/control`.
     pub autosuspend_ms: u32,
 }
 

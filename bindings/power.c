@@ -96,12 +96,10 @@ void accel_pm_rest(struct device *dev)
  */
 int accel_pm_delay_ms(struct device *dev)
 {
-	int delay_ms;
-
-	spin_lock_irq(&dev->power.lock);
-	delay_ms = dev->power.runtime_auto ? dev->power.autosuspend_delay : -1;
-	spin_unlock_irq(&dev->power.lock);
-	return delay_ms;
+	/* As of some moment: root may change both at any time. */
+	return dev->power.runtime_auto ?
+		       READ_ONCE(dev->power.autosuspend_delay) :
+		       -1;
 }
 
 static void accel_pm_stop(void *data)
@@ -200,21 +198,20 @@ void accel_pci_power(struct device *dev, bool sleeps)
 /*
  * The PCI core keeps a device awake from probe on, for drivers that know
  * nothing of power, and takes for granted that the others have given this
- * back. While probe runs it may still fail, and then the core does so.
+ * back. While probe runs it may still fail, and then the core does so. Whether
+ * the device may sleep at all stays what root says in power/control, which for
+ * PCI is "on" until somebody says otherwise.
  */
 static int accel_pci_event(struct notifier_block *nb, unsigned long event,
 			   void *data)
 {
 	struct device *dev = data;
 
-	if (event == BUS_NOTIFY_BOUND_DRIVER && accel_bus_lets_go(dev, true)) {
-		pm_runtime_allow(dev);
+	if (event == BUS_NOTIFY_BOUND_DRIVER && accel_bus_lets_go(dev, true))
 		pm_runtime_put_noidle(dev);
-	} else if (event == BUS_NOTIFY_UNBIND_DRIVER &&
-		   accel_bus_lets_go(dev, false)) {
+	else if (event == BUS_NOTIFY_UNBIND_DRIVER &&
+		 accel_bus_lets_go(dev, false))
 		pm_runtime_get_noresume(dev);
-		pm_runtime_forbid(dev);
-	}
 	return NOTIFY_DONE;
 }
 

@@ -217,5 +217,9 @@ int asleep_hurry(bool soon)
 		return ret;
 	if (!is_mock && !strcmp(ever, "-1"))
 		strcpy(ever, now);
-	return accel_write_line(path, soon ? DELAY : ever);
+	ret = accel_write_line(path, soon ? DELAY : ever);
+	/* On PCI nothing sleeps before root lets it. */
+	if (!ret && !is_mock)
+		ret = asleep_set_parent("power/control", soon ? "auto" : "on");
+	return ret;
 }

@@ -188,9 +188,11 @@ TEST_F(power, files)
 	}
 }
 
-/* Root keeps it awake. */
+/* Root keeps it awake, and what root says outlasts a driver. */
 TEST_F(power, control)
 {
+	static const char *const modes[] = { "on", "auto" };
+
 	/* A mock's parent has no power of its own. */
 	if (accel_target()->kind == ACCEL_MOCK)
 		return;
@@ -201,6 +203,14 @@ TEST_F(power, control)
 	ASSERT_EQ(0, asleep_set_parent("power/control", "auto"));
 	EXPECT_EQ(ACCEL_STATE_SUSPENDED,
 		  asleep_wait(self->control, ACCEL_STATE_SUSPENDED));
+	for (size_t i = 0; i < ARRAY_SIZE(modes); i++) {
+		ASSERT_EQ(0, asleep_set_parent("power/control", modes[i]));
+		end(self);
+		ASSERT_EQ(0, accel_remove());
+		ASSERT_EQ(0, accel_restore());
+		EXPECT_TRUE(asleep_parent_is("power/control", modes[i]));
+		ASSERT_EQ(0, begin(self, true));
+	}
 }
 
 /* Waits until a file says so; whether it does. */
