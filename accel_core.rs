@@ -19,6 +19,7 @@
 //! | `accel_state.rs` | the states of a device and the changes between them |
 //! | `accel_lifecycle.rs` | what calls do in each state, and how it changes |
 //! | `accel_reset.rs` | resets |
+//! | `accel_power.rs` | sleep, and errors of the bus |
 //! | `accel_minor.rs` | numbers, and how `open` finds a device |
 //! | `accel_event.rs` | events: what files are told of the device and of their own |
 //! | `accel_file.rs` | an open file and its handles |
@@ -37,18 +38,26 @@
 //! # Lock order
 //!
 //! Outer to inner; what is not listed is a leaf. No lock is held while user memory is touched, and
-//! none but the first three while a driver is called.
+//! none but the first four while a driver is called.
 //!
-//! 1. `mmap_lock`, or a VMA's: faults and `mmap` enter the gate with it held, so nothing inside the
-//!    gate may touch user memory
-//! 2. the lifecycle of a device: reset, alarm, check, the close of a context that finds the gate
-//!    blocked. Who is inside the gate never takes it
-//! 3. the gate of a device (shared by operations, exclusive for unregister and for a reset)
-//! 4. the registry of devices, under which a gate is only tried; a device's list of files; a
+//! 1. the kernel's hold on an attribute (kernfs); the lock of the parent; then that of a class
+//!    device. With these the kernel binds and unbinds, tells of the system's sleep and end, and of
+//!    errors of the bus. No attribute of ours takes the lifecycle: to remove one waits for who is in
+//!    it
+//! 2. `mmap_lock`, or a VMA's: faults and `mmap` enter the gate with it held, so nothing inside the
+//!    gate may touch user memory. They may wake an idle device
+//! 3. the lifecycle of a device: reset, alarm, check, the storing of attributes, all sleep and
+//!    waking, an error of the bus, the close of a context that finds the gate blocked. Who is inside
+//!    the gate never takes it, nor does an interrupt's thread
+//! 4. the gate of a device (shared by operations, exclusive for unregister and for a reset)
+//! 5. a device's hardware; then its interrupts, with which their threads are waited for: who handles
+//!    one takes neither
+//! 6. the registry of devices, under which a gate is only tried; a device's list of files; a
 //!    device's nodes; its list of DMA mappings, and each of them; what a file system needs to unmap
 //!    pages (`i_mmap_rwsem`)
-//! 5. a file's trees of handles and offsets; a timeline; a device's state
-//! 6. an eventfd; a wait queue; the alarm; a device's books; a file's events
+//! 7. a file's trees of handles and offsets; a timeline; a device's state
+//! 8. an eventfd; a wait queue; the alarm; a device's books; a file's events; what is known of
+//!    attributes
 
 // Names in the tree are those that files of this subsystem have in the kernel's.
 #[path = "accel_attribute.rs"]

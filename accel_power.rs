@@ -83,9 +83,10 @@ pub(crate) struct Power {
     resting: Atomic<bool>,
     /// The system sleeps, or goes down: nothing wakes the device, nor resets it.
     system: Atomic<bool>,
-    /// The bus has trouble with it, which has not ended.
+    /// The bus has trouble with it, which has not ended. It ends under the lock of the parent alone.
     trouble: Atomic<bool>,
     /// It has ended, or the device did not wake: it is to be reset before its driver is called again.
+    /// Set for the former under the lock of the parent alone.
     unready: Atomic<bool>,
     /// What the bus holds was given back. Under the lock of the parent.
     lent_by_bus: Atomic<bool>,

@@ -15,7 +15,8 @@
 //! anywhere, also from inside the gate. What is asked for until the driver begins is one reset.
 //!
 //! The same work tells of changes of the state, which others may have made: in their order, and each
-//! once, since there is one of it.
+//! at most once, since there is one of it. If there are more than are remembered
+//! ([`crate::state::HISTORY`]) before it comes, it tells of the latest of them.
 
 use crate::{
     bindings::{

@@ -131,7 +131,8 @@ unsafe extern "C" fn accel_device_shutdown(dev: *mut bindings::device) {
 fn each_on(parent: *mut bindings::device, tell: impl Fn(&Device)) -> bool {
     let mut last: Option<Arc<Device>> = None;
 
-    // In the order of their numbers. They do not go meanwhile: the parent's lock is held.
+    // In the order of their numbers. With their driver's module they go whoever has the parent's lock:
+    // such a one is held here, and does nothing any more.
     while let Some(device) = minor::find(|device| {
         core::ptr::eq(parent::raw(device.parent()), parent)
             && last
