@@ -82,19 +82,7 @@ pub fn licences(tree: &Path, files: &[PathBuf]) -> Result<()> {
 
 /// Drivers and samples in Rust have no unsafe code: if one needs it, the core lacks a wrapper.
 pub fn no_unsafe(tree: &Path, files: &[PathBuf]) -> Result<()> {
-    complain(files, |path| {
-        let is_theirs = path.starts_with("drivers") || path.starts_with("samples");
-        if !is_theirs || path.extension().is_none_or(|end| end != "rs") {
-            return Ok(None);
-        }
-        let text = read(tree, path)?;
-        let found = text
-            .lines()
-            .enumerate()
-            .find(|(_, line)| has_unsafe(line))
-            .map(|(number, line)| format!("line {}: {}", number + 1, line.trim()));
-        Ok(found)
-    })
+    no_line_of_drivers(tree, files, has_unsafe)
 }
 
 fn has_unsafe(line: &str) -> bool {
@@ -111,6 +99,19 @@ fn words(line: &str) -> impl Iterator<Item = &str> {
 /// Drivers and samples have nothing to end: no remove function, no `Drop`. What they have is owned
 /// by the core, which ends it in the right order.
 pub fn no_cleanup(tree: &Path, files: &[PathBuf]) -> Result<()> {
+    no_line_of_drivers(tree, files, cleans_up)
+}
+
+/// Whether this begins a cleanup of the driver's own: an implementation of `Drop`, or the callback
+/// of a bus for the end of a device.
+fn cleans_up(line: &str) -> bool {
+    let words: Vec<&str> = words(line).collect();
+    let pair = |first: &str, second: &str| words.windows(2).any(|two| two == [first, second]);
+    pair("Drop", "for") || pair("PinnedDrop", "for") || pair("fn", "unbind")
+}
+
+/// No line of the drivers and samples in Rust is `bad`: names the first of each file.
+fn no_line_of_drivers(tree: &Path, files: &[PathBuf], bad: fn(&str) -> bool) -> Result<()> {
     complain(files, |path| {
         let is_theirs = path.starts_with("drivers") || path.starts_with("samples");
         if !is_theirs || path.extension().is_none_or(|end| end != "rs") {
@@ -120,18 +121,10 @@ pub fn no_cleanup(tree: &Path, files: &[PathBuf]) -> Result<()> {
         let found = text
             .lines()
             .enumerate()
-            .find(|(_, line)| cleans_up(line))
+            .find(|(_, line)| bad(line))
             .map(|(number, line)| format!("line {}: {}", number + 1, line.trim()));
         Ok(found)
     })
-}
-
-/// Whether this begins a cleanup of the driver's own: an implementation of `Drop`, or the callback
-/// of a bus for the end of a device.
-fn cleans_up(line: &str) -> bool {
-    let words: Vec<&str> = words(line).collect();
-    let pair = |first: &str, second: &str| words.windows(2).any(|two| two == [first, second]);
-    pair("Drop", "for") || pair("PinnedDrop", "for") || pair("fn", "unbind")
 }
 
 fn read(tree: &Path, path: &Path) -> Result<String> {
