@@ -39,6 +39,7 @@ mod stress;
 mod support;
 mod tap;
 mod tests;
+mod workers;
 
 use std::process::ExitCode;
 

@@ -5,9 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
-use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -23,7 +21,7 @@ use crate::run::Ready;
 use crate::step::Lock;
 use crate::support::{self, FLAVOURS, Flavour};
 use crate::tap::{Case, Outcome};
-use crate::{copy, klog, modules};
+use crate::{copy, klog, modules, workers};
 
 /// How much of a failure's message the table shows, in characters.
 const MOST_SHOWN: usize = 60;
@@ -201,37 +199,31 @@ fn run_flavour<'a>(
     let built = programs::selftests(place, &ready.kernel, &needed)?;
     unmutated(place, &ready, &built, mutants)?;
     let _lock = Lock::take(&place.work.join("mutants.lock"), "building mutants")?;
-    let next = AtomicUsize::new(0);
     let fates = Mutex::new(fates);
     // While the guest of one runs, the next one is built.
-    thread::scope(|scope| {
-        for number in 0..WORKERS {
-            let work = Work {
-                place,
-                ready: &ready,
-                folder: place.work.join("mutants").join(number.to_string()),
-            };
-            let (next, fates, built) = (&next, &fates, &built);
+    workers::share(WORKERS, mutants, |number, mutants| {
+        let work = Work {
+            place,
+            ready: &ready,
+            folder: place.work.join("mutants").join(number.to_string()),
+        };
 
-            scope.spawn(move || {
-                while let Some(mutant) = mutants.get(next.fetch_add(1, Relaxed)) {
-                    let began = Instant::now();
-                    let fate = work
-                        .build(mutant)
-                        .and_then(|mutated| tested(place, &mutated, built, &mutant.killer))
-                        .unwrap_or_else(|error| Fate::Unknown(shortened(&format!("{error:#}"))));
-                    let mut fates = fates.lock().unwrap_or_else(PoisonError::into_inner);
+        for mutant in mutants {
+            let began = Instant::now();
+            let fate = work
+                .build(mutant)
+                .and_then(|mutated| tested(place, &mutated, &built, &mutant.killer))
+                .unwrap_or_else(|error| Fate::Unknown(shortened(&format!("{error:#}"))));
+            let mut fates = fates.lock().unwrap_or_else(PoisonError::into_inner);
 
-                    say(format!(
-                        "{}/{of} {}: {} ({})",
-                        fates.len() + 1,
-                        mutant.name,
-                        fate.word(),
-                        seconds(began.elapsed())
-                    ));
-                    fates.push((mutant, fate));
-                }
-            });
+            say(format!(
+                "{}/{of} {}: {} ({})",
+                fates.len() + 1,
+                mutant.name,
+                fate.word(),
+                seconds(began.elapsed())
+            ));
+            fates.push((mutant, fate));
         }
     });
     Ok(())

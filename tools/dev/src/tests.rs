@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::Instant;
 
@@ -18,7 +18,7 @@ use crate::report::{Colour, elapsed, line, paint, say, seconds};
 use crate::run::Ready;
 use crate::support::{FLAVOURS, Flavour};
 use crate::tap::{Case, Outcome};
-use crate::{failures, fuzz, guest_tests, host_tests, in_tree, programs, stale};
+use crate::{failures, fuzz, guest_tests, host_tests, in_tree, programs, stale, workers};
 
 /// What came out so far.
 pub struct Tally {
@@ -234,24 +234,19 @@ pub fn run(
         left.truncate(1);
     }
     // Guests wait more than they compute.
-    let next = AtomicUsize::new(0);
-    let workers = thread::available_parallelism().map_or(1, usize::from);
-    let work = || {
+    let count = thread::available_parallelism().map_or(1, usize::from);
+    let done = workers::share(count, &left, |_, flavours| {
         let mut own = Tally::new(tally.skips.clone());
 
-        while let Some(flavour) = left.get(next.fetch_add(1, Relaxed)) {
+        for flavour in flavours {
             own.whole(flavour.name, &state, pattern, |own| {
                 run_flavour(place, *flavour, &tests, pattern, &scripts_ran, own)
             })?;
         }
         Ok::<_, anyhow::Error>(own)
-    };
-    let done: Vec<_> = thread::scope(|scope| {
-        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().map(|worker| worker.join()).collect()
     });
-    for worker in done {
-        let own = worker.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+    for own in done {
+        let own = own?;
 
         tally.passed += own.passed;
         tally.failed += own.failed;
