@@ -10,8 +10,8 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::Duration;
 
-use libaccel::Compute;
 use libaccel::uapi::{ACCEL_NULL_IOCTL_ADD, accel_null_add};
+use libaccel::{Compute, now_ns};
 
 use crate::{operations, sys};
 
@@ -79,10 +79,10 @@ fn calls_of_one(
     // Before anything may fail: the other thread waits here too.
     start.wait();
     pinned.map_err(|e| format!("sched_setaffinity to CPU {cpu}: {e}"))?;
-    let end = sys::monotonic_ns() + time.as_nanos() as u64;
+    let end = now_ns() + time.as_nanos() as i64;
     let mut numbers = accel_null_add { a: 2, b: 3 };
     let mut done = 0;
-    while sys::monotonic_ns() < end {
+    while now_ns() < end {
         for _ in 0..BURST {
             if sys::plain(fd, ACCEL_NULL_IOCTL_ADD, &mut numbers) != 0 {
                 let error = std::io::Error::last_os_error();

@@ -24,7 +24,7 @@ pub fn counter() -> u64 {
     }
     #[cfg(not(target_arch = "x86_64"))]
     {
-        monotonic_ns()
+        libaccel::now_ns() as u64
     }
 }
 
@@ -46,17 +46,6 @@ pub fn instructions() -> u64 {
     {
         0
     }
-}
-
-/// `CLOCK_MONOTONIC` in nanoseconds.
-pub fn monotonic_ns() -> u64 {
-    let mut now = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: `now` is written during the call. This clock always exists.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
 /// ioctl(2) as C calls it.

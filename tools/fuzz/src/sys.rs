@@ -35,17 +35,6 @@ extern "C" fn external_current_millis() -> u64 {
     now.map_or(0, |now| now.as_millis() as u64)
 }
 
-/// `CLOCK_MONOTONIC` in nanoseconds.
-pub fn now_ns() -> u64 {
-    let mut now = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: `now` is written during the call.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
-}
-
 pub fn open(path: &Path, flags: c_int) -> Answer {
     let Ok(path) = CString::new(path.as_os_str().as_bytes()) else {
         return Err(libc::EINVAL);

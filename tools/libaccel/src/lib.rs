@@ -59,5 +59,5 @@ pub use info::{
 pub use request::Request;
 pub use rustix::io::Errno;
 pub use sys::Plain;
-pub use timeline::{Deadline, Timeline};
+pub use timeline::{Deadline, Timeline, now_ns};
 pub use usage::{Client, Limits, Thing, Usage};

@@ -72,10 +72,11 @@ impl Deadline {
 
 const NS_PER_S: i64 = 1_000_000_000;
 
-/// `CLOCK_MONOTONIC` in nanoseconds.
+/// The time now, in nanoseconds of `CLOCK_MONOTONIC`, as deadlines and the times of states and
+/// events are. It is not negative.
 // Nanoseconds are narrower on some architectures.
 #[allow(clippy::useless_conversion)]
-fn now_ns() -> i64 {
+pub fn now_ns() -> i64 {
     let now = clock_gettime(ClockId::Monotonic);
     now.tv_sec
         .saturating_mul(NS_PER_S)

@@ -4,9 +4,11 @@
 
 use std::collections::BTreeMap;
 
+use libaccel::now_ns;
+
 use super::things::{File, Things};
 use crate::program::{Other, Resize, Value};
-use crate::sys::{Arena, PAGE, now_ns};
+use crate::sys::{Arena, PAGE};
 use crate::table::{self, CallTable, Element, FieldTable, Kind, StructTable};
 
 /// Milliseconds that programs let the kernel wait.
@@ -100,7 +102,9 @@ impl<'a> Argument<'a> {
         };
         match kind {
             Kind::Milliseconds { most } if number <= most => number.min(PATIENCE),
-            Kind::Deadline if (1..=RELATIVE).contains(&number) => now_ns() + number * 1_000_000,
+            Kind::Deadline if (1..=RELATIVE).contains(&number) => {
+                now_ns() as u64 + number * 1_000_000
+            }
             _ => number,
         }
     }
@@ -262,7 +266,7 @@ mod tests {
             r#"{"deadline_ns": 5}"#,
             None,
         );
-        assert!(arena.number(16, 8).abs_diff(now_ns()) < 10_000_000);
+        assert!(arena.number(16, 8).abs_diff(now_ns() as u64) < 10_000_000);
     }
 
     #[test]
