@@ -58,25 +58,25 @@ pub fn time_by<R: PartialEq + std::fmt::Debug>(
     counter: impl Fn() -> u64,
     n: usize,
     good: R,
-    operation: impl FnMut() -> R,
+    mut operation: impl FnMut() -> R,
 ) -> Result<Figure, String> {
-    time_prepared(counter, n, good, || Ok(()), operation)
+    time_prepared(counter, n, good, || Ok(()), |()| operation())
 }
 
-/// As [`time_by`], with something that is made before each run and dropped after it, uncounted.
+/// As [`time_by`], with something for each run that is made before and dropped after it, uncounted.
 #[inline(always)]
 pub fn time_prepared<P, R: PartialEq + std::fmt::Debug>(
     counter: impl Fn() -> u64,
     n: usize,
     good: R,
     mut prepare: impl FnMut() -> Result<P, String>,
-    mut operation: impl FnMut() -> R,
+    mut operation: impl FnMut(&mut P) -> R,
 ) -> Result<Figure, String> {
     let mut samples = Vec::with_capacity(n);
     for i in 0..n + WARM_UP {
-        let _prepared = prepare()?;
+        let mut prepared = prepare()?;
         let before = counter();
-        let returned = operation();
+        let returned = operation(&mut prepared);
         let after = counter();
         if returned != good {
             let error = std::io::Error::last_os_error();

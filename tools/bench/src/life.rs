@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use libaccel::uapi::*;
-use libaccel::{Compute, Device, Info, Status, Wanted, What};
+use libaccel::{Compute, Device, Events, Info, Status, Wanted, What};
 
 use crate::figures::{Figures, time_prepared};
 use crate::{npu, sys};
@@ -27,14 +27,8 @@ pub fn measure(n: usize) -> Figures {
 
     for (name, contexts) in [(NOTHING, 0), (RESET, CONTEXTS)] {
         let figure = npu::device().and_then(|device| {
-            let reset = || reset(&device);
-            time_prepared(
-                sys::instructions,
-                n,
-                Ok(()),
-                || open(&device, contexts),
-                reset,
-            )
+            let watched = || Watched::of(&device, contexts);
+            time_prepared(sys::instructions, n, Ok(()), watched, Watched::reset)
         });
         figures.add(name, figure);
     }
@@ -42,7 +36,7 @@ pub fn measure(n: usize) -> Figures {
         let rebind = Rebind::of(&device)?;
         // What is open would be waited for in the bind that finds its number taken.
         drop(device);
-        time_prepared(sys::instructions, n, Ok(()), || Ok(()), || rebind.run())
+        time_prepared(sys::instructions, n, Ok(()), || Ok(()), |()| rebind.run())
     });
     figures.add(REBIND, figure);
     figures
@@ -61,23 +55,42 @@ fn open(device: &Device, count: usize) -> Result<Vec<Compute>, String> {
         .collect()
 }
 
-/// From the request to the end, as the device's events tell it.
-fn reset(device: &Device) -> Result<(), String> {
-    let control = device.control();
-    let before = control.state().map_err(|e| e.to_string())?.resets;
-    let events = control.events(Wanted::STATE).map_err(|e| e.to_string())?;
+/// A device whose next reset is seen to end.
+struct Watched<'a> {
+    device: &'a Device,
+    /// Resets before.
+    resets: u64,
+    events: Events<'a>,
+    _open: Vec<Compute>,
+}
 
-    write(&device.sysfs().join("reset"), "1")?;
-    for event in events {
-        if let What::State { status, resets, .. } = event.map_err(|e| e.to_string())?.what {
-            match status {
-                Status::Operational if resets > before => return Ok(()),
-                Status::Operational | Status::Resetting => {}
-                other => return Err(format!("it is {other:?} after a reset")),
+impl<'a> Watched<'a> {
+    /// With so many contexts open.
+    fn of(device: &'a Device, contexts: usize) -> Result<Self, String> {
+        let control = device.control();
+
+        Ok(Self {
+            device,
+            _open: open(device, contexts)?,
+            resets: control.state().map_err(|e| e.to_string())?.resets,
+            events: control.events(Wanted::STATE).map_err(|e| e.to_string())?,
+        })
+    }
+
+    /// From the request to the end, as the device's events tell it.
+    fn reset(&mut self) -> Result<(), String> {
+        write(&self.device.sysfs().join("reset"), "1")?;
+        for event in &mut self.events {
+            if let What::State { status, resets, .. } = event.map_err(|e| e.to_string())?.what {
+                match status {
+                    Status::Operational if resets > self.resets => return Ok(()),
+                    Status::Operational | Status::Resetting => {}
+                    other => return Err(format!("it is {other:?} after a reset")),
+                }
             }
         }
+        Err("the device went away".into())
     }
-    Err("the device went away".into())
 }
 
 /// A device on a bus, and its driver.
