@@ -56,33 +56,40 @@ where
     }
 }
 
-macro_rules! ways {
+/// Gives all ways to another macro. Those that are there twice are taken twice as often.
+macro_rules! with_ways {
+    ($taker:ident) => {
+        $taker!(
+            insert,
+            insert,
+            delete,
+            repeat,
+            shift,
+            splice,
+            join,
+            change_field,
+            change_field,
+            change_field,
+            resize,
+            redirect,
+            anew
+        )
+    };
+}
+
+macro_rules! tuple_of {
     ($($change:ident),*) => {
         tuple_list!($(Way { name: Cow::Borrowed(stringify!($change)), change: $change }),*)
     };
 }
 
-/// All ways. Those that are there twice are taken twice as often.
+/// All ways.
 pub fn all<S>()
 -> impl libafl::mutators::MutatorsTuple<Program, S> + libafl_bolts::tuples::NamedTuple
 where
     S: HasRand<Rand = StdRand> + HasCorpus<Program>,
 {
-    ways!(
-        insert,
-        insert,
-        delete,
-        repeat,
-        shift,
-        splice,
-        join,
-        change_field,
-        change_field,
-        change_field,
-        resize,
-        redirect,
-        anew
-    )
+    with_ways!(tuple_of)
 }
 
 /// A thread with at least one step, and a step of its.
@@ -247,18 +254,13 @@ mod tests {
     use super::*;
     use crate::program::Device;
 
-    const WAYS: &[Change] = &[
-        insert,
-        delete,
-        repeat,
-        shift,
-        splice,
-        join,
-        change_field,
-        resize,
-        redirect,
-        anew,
-    ];
+    macro_rules! names_and_changes {
+        ($($change:ident),*) => {
+            &[$((stringify!($change), $change)),*]
+        };
+    }
+
+    const WAYS: &[(&str, Change)] = with_ways!(names_and_changes);
 
     fn program(dice: &mut Dice<StdRand>, threads: usize, steps: usize) -> Program {
         let thread = |dice: &mut Dice<StdRand>| (0..steps).map(|_| dice.step()).collect();
@@ -272,7 +274,7 @@ mod tests {
     fn each_way_changes_something_and_keeps_to_the_limits() {
         let mut rand = StdRand::with_seed(3);
         let mut dice = Dice(&mut rand);
-        for (number, way) in WAYS.iter().enumerate() {
+        for (name, way) in WAYS {
             let mut changed = 0;
             for _ in 0..200 {
                 let threads = 1 + dice.below(THREADS_MAX);
@@ -286,7 +288,7 @@ mod tests {
                 assert!(new.threads.iter().all(|steps| steps.len() <= STEPS_MAX));
                 assert_eq!(Program::from_json(&new.to_json()), Ok(new));
             }
-            assert!(changed > 50, "way {number} changed {changed} of 200");
+            assert!(changed > 50, "{name} changed {changed} of 200");
         }
     }
 
@@ -294,7 +296,7 @@ mod tests {
     fn an_empty_program_can_only_grow() {
         let mut rand = StdRand::with_seed(4);
         let mut dice = Dice(&mut rand);
-        for way in WAYS {
+        for (_, way) in WAYS {
             let mut new = program(&mut dice, 1, 0);
             way(&mut new, &program(&mut dice, 1, 0), &mut dice);
             assert!(new.threads.len() == 1);
