@@ -223,3 +223,20 @@ int asleep_hurry(bool soon)
 		ret = asleep_set_parent("power/control", soon ? "auto" : "on");
 	return ret;
 }
+
+int asleep_begin(bool soon, int *fd, int *control)
+{
+	int ret = asleep_hurry(soon);
+
+	if (ret)
+		return ret;
+	*fd = accel_open(O_RDWR | O_CLOEXEC);
+	*control = accel_open_control(O_RDWR | O_CLOEXEC);
+	return *fd < 0 ? *fd : *control < 0 ? *control : 0;
+}
+
+void asleep_end(int fd, int control)
+{
+	close(fd);
+	close(control);
+}

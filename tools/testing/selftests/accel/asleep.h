@@ -26,6 +26,12 @@ void asleep_told(const char *program, const char *shape, int count);
  * open.
  */
 int asleep_hurry(bool soon);
+/*
+ * The same, and then opens both nodes; 0, or a negative errno. What was open
+ * there before is to be closed, as asleep_end() does.
+ */
+int asleep_begin(bool soon, int *fd, int *control);
+void asleep_end(int fd, int control);
 
 /* Files in the folder of the parent; a number is -1 when there is none. */
 void asleep_parent_path(char *path, size_t size, const char *file);

@@ -18,34 +18,16 @@ FIXTURE(power)
 	int control;
 };
 
-/* The same with its files, which are closed, or -1. */
-static int begin(FIXTURE_DATA(power) * self, bool soon)
-{
-	int ret = asleep_hurry(soon);
-
-	if (ret)
-		return ret;
-	self->fd = accel_open(O_RDWR | O_CLOEXEC);
-	self->control = accel_open_control(O_RDWR | O_CLOEXEC);
-	return self->fd < 0 ? self->fd : self->control < 0 ? self->control : 0;
-}
-
-static void end(FIXTURE_DATA(power) * self)
-{
-	close(self->fd);
-	close(self->control);
-}
-
 FIXTURE_SETUP(power)
 {
 	ASSERT_TRUE(accel_target() != NULL);
-	ASSERT_EQ(0, begin(self, true));
+	ASSERT_EQ(0, asleep_begin(true, &self->fd, &self->control));
 }
 
 FIXTURE_TEARDOWN(power)
 {
 	EXPECT_EQ(0, asleep_job(self->fd));
-	end(self);
+	asleep_end(self->fd, self->control);
 	EXPECT_EQ(0, asleep_hurry(false));
 }
 
@@ -205,11 +187,11 @@ TEST_F(power, control)
 		  asleep_wait(self->control, ACCEL_STATE_SUSPENDED));
 	for (size_t i = 0; i < ARRAY_SIZE(modes); i++) {
 		ASSERT_EQ(0, asleep_set_parent("power/control", modes[i]));
-		end(self);
+		asleep_end(self->fd, self->control);
 		ASSERT_EQ(0, accel_remove());
 		ASSERT_EQ(0, accel_restore());
 		EXPECT_TRUE(asleep_parent_is("power/control", modes[i]));
-		ASSERT_EQ(0, begin(self, true));
+		ASSERT_EQ(0, asleep_begin(true, &self->fd, &self->control));
 	}
 }
 
@@ -236,7 +218,7 @@ TEST_F(power, never)
 	ASSERT_TRUE(realpath(path, folder) != NULL);
 	ASSERT_EQ(0, asleep_set_parent("power/autosuspend_delay_ms", "-1"));
 	ASSERT_EQ(0, asleep_job(self->fd));
-	end(self);
+	asleep_end(self->fd, self->control);
 	ASSERT_EQ(0, accel_remove());
 	snprintf(file, sizeof(file), "%s/power/control", folder);
 	EXPECT_EQ(0, accel_write_line(file, "auto"));
@@ -245,7 +227,7 @@ TEST_F(power, never)
 	snprintf(file, sizeof(file), "%s/power/control", folder);
 	EXPECT_EQ(0, accel_write_line(file, "on"));
 	ASSERT_EQ(0, accel_restore());
-	ASSERT_EQ(0, begin(self, true));
+	ASSERT_EQ(0, asleep_begin(true, &self->fd, &self->control));
 	EXPECT_EQ(ACCEL_STATE_SUSPENDED,
 		  asleep_wait(self->control, ACCEL_STATE_SUSPENDED));
 }
@@ -449,10 +431,10 @@ TEST_F_TIMEOUT(power, unbind, ASLEEP_TIMEOUT)
 				EXPECT_EQ(0, result);
 		}
 		EXPECT_EQ(-ENODEV, asleep_job(self->fd));
-		end(self);
+		asleep_end(self->fd, self->control);
 		if (accel_target()->kind != ACCEL_MOCK)
 			ASSERT_EQ(0, accel_restore());
-		ASSERT_EQ(0, begin(self, true));
+		ASSERT_EQ(0, asleep_begin(true, &self->fd, &self->control));
 		ASSERT_EQ(0, asleep_job(self->fd));
 	}
 	asleep_told("power", "unbind", count);

@@ -24,34 +24,16 @@ FIXTURE(system_sleep)
 	int control;
 };
 
-/* The device with its files, which are closed, or -1. */
-static int begin(FIXTURE_DATA(system_sleep) * self, bool soon)
-{
-	int ret = asleep_hurry(soon);
-
-	if (ret)
-		return ret;
-	self->fd = accel_open(O_RDWR | O_CLOEXEC);
-	self->control = accel_open_control(O_RDWR | O_CLOEXEC);
-	return self->fd < 0 ? self->fd : self->control < 0 ? self->control : 0;
-}
-
-static void end(FIXTURE_DATA(system_sleep) * self)
-{
-	close(self->fd);
-	close(self->control);
-}
-
 FIXTURE_SETUP(system_sleep)
 {
 	ASSERT_TRUE(accel_target() != NULL);
-	ASSERT_EQ(0, begin(self, false));
+	ASSERT_EQ(0, asleep_begin(false, &self->fd, &self->control));
 }
 
 FIXTURE_TEARDOWN(system_sleep)
 {
 	EXPECT_EQ(0, asleep_job(self->fd));
-	end(self);
+	asleep_end(self->fd, self->control);
 	EXPECT_EQ(0, asleep_hurry(false));
 }
 
@@ -173,8 +155,8 @@ TEST_F_TIMEOUT(system_sleep, levels, ASLEEP_TIMEOUT)
 		SKIP(return, "this kernel has no CONFIG_PM_DEBUG");
 	for (int i = 0; i < count; i++) {
 		/* In the first round at rest. */
-		end(self);
-		ASSERT_EQ(0, begin(self, !i));
+		asleep_end(self->fd, self->control);
+		ASSERT_EQ(0, asleep_begin(!i, &self->fd, &self->control));
 		for (int level = 0; level < 5; level++) {
 			if (i) {
 				ASSERT_EQ(0, survives(self->control, sleep_test,
@@ -313,13 +295,13 @@ TEST_F_TIMEOUT(system_sleep, unbind, ASLEEP_TIMEOUT)
 		struct comer comer = { .after_ms = i * STEP_MS % SPAN_MS };
 		int ret;
 
-		end(self);
+		asleep_end(self->fd, self->control);
 		ASSERT_EQ(0, pthread_create(&comer.thread, NULL, come_back,
 					    &comer));
 		ret = nap();
 		ASSERT_EQ(0, pthread_join(comer.thread, NULL));
 		EXPECT_EQ(0, comer.result);
-		ASSERT_EQ(0, begin(self, false));
+		ASSERT_EQ(0, asleep_begin(false, &self->fd, &self->control));
 		if (ret == -EOPNOTSUPP)
 			SKIP(return, "nothing wakes this kernel");
 		EXPECT_EQ(0, ret);
