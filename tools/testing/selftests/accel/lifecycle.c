@@ -8,6 +8,7 @@
 #include "accel_pass.h"
 #include "kselftest_harness.h"
 #include "npu.h"
+#include "shape.h"
 
 #include <sys/socket.h>
 
@@ -115,33 +116,6 @@ static int user_finds_it_gone(struct user *user)
 	return 0;
 }
 
-/* That the device computes: a job, and memory that is empty. */
-static int healthy(void)
-{
-	uint32_t timeline, buffer;
-	uint64_t point;
-	void *map;
-	int fd, ret;
-
-	fd = accel_open(O_RDWR | O_CLOEXEC);
-	if (fd < 0)
-		return fd;
-	ret = accel_timeline_create(fd, &timeline);
-	if (!ret)
-		ret = accel_submit(fd, timeline, &point);
-	if (!ret)
-		ret = accel_timeline_wait(fd, timeline, point,
-					  accel_now() + 5 * NSEC_PER_SEC, NULL,
-					  NULL);
-	map = ret ? NULL : accel_buffer_new(fd, 4096, &buffer);
-	if (!ret && (!map || *(int *)map || accel_touch_write(map)))
-		ret = -EIO;
-	if (map)
-		munmap(map, 4096);
-	close(fd);
-	return ret;
-}
-
 FIXTURE(lifecycle)
 {
 	struct user users[2];
@@ -155,7 +129,7 @@ FIXTURE_SETUP(lifecycle)
 FIXTURE_TEARDOWN(lifecycle)
 {
 	EXPECT_EQ(0, accel_restore());
-	EXPECT_EQ(0, healthy());
+	EXPECT_EQ(0, shape_healthy(accel_target()->compute));
 }
 
 TEST_F(lifecycle, idle)
