@@ -150,7 +150,7 @@ TEST_F_TIMEOUT(races, unload_races_open, SHAPE_TIMEOUT)
 static int neighbour(char *node, size_t size)
 {
 	unsigned int numbers[16];
-	int count = accel_numbers(numbers, COUNT_OF(numbers));
+	int count = accel_numbers(numbers, ARRAY_SIZE(numbers));
 
 	for (int i = 0; i < count; i++) {
 		if (numbers[i] != accel_target()->number) {

@@ -3,6 +3,7 @@
 
 #define ACCEL_TEST_PART
 #include "shape.h"
+#include "kselftest.h"
 
 #include <dirent.h>
 #include <sched.h>
@@ -22,7 +23,7 @@ static void count(struct shape_census *census, const char *name, long value,
 {
 	struct shape_count *entry = &census->counts[census->count];
 
-	if (census->count == COUNT_OF(census->counts))
+	if (census->count == ARRAY_SIZE(census->counts))
 		return;
 	snprintf(entry->name, sizeof(entry->name), "%.39s", name);
 	entry->value = value;
@@ -131,7 +132,7 @@ static void count_pages(struct shape_census *census, long slack)
 	while (fgets(line, sizeof(line), file)) {
 		if (sscanf(line, "%39[^:]: %ld", name, &kib) != 2)
 			continue;
-		for (int i = 0; i < COUNT_OF(kinds); i++)
+		for (int i = 0; i < ARRAY_SIZE(kinds); i++)
 			if (!strcmp(name, kinds[i]))
 				count(census, name, kib, slack);
 	}
@@ -142,7 +143,7 @@ static void take_census(struct shape_census *census, int cycles)
 {
 	census->count = 0;
 	census->devices =
-		accel_numbers(census->numbers, COUNT_OF(census->numbers));
+		accel_numbers(census->numbers, ARRAY_SIZE(census->numbers));
 	count(census, "devices", census->devices, 0);
 	count(census, "open files", count_entries("/proc/self/fd"), 0);
 	count_references(census, "accel");

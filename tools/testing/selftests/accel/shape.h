@@ -75,8 +75,6 @@ int shape_rescan(void);
 /* The PCI address of the device under test; NULL for one that has none. */
 const char *shape_address(void);
 
-#define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
-
 #define LOAD_THREADS 8
 
 struct loader {

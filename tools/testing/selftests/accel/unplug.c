@@ -391,7 +391,7 @@ UNPLUG(io_uring)
 {
 	static const uint32_t flags[] = { 0, IORING_SETUP_SQPOLL };
 
-	for (int i = 0; i < COUNT_OF(flags); i++) {
+	for (int i = 0; i < ARRAY_SIZE(flags); i++) {
 		struct io_uring_sqe poll = { .opcode = IORING_OP_POLL_ADD,
 					     .poll32_events = POLLIN,
 					     .user_data = 1 };
@@ -430,8 +430,8 @@ UNPLUG(io_uring)
 		for (int n = 0; n < 4; n++) {
 			ASSERT_TRUE(uring_next(&ring, &data, &result))
 			TH_LOG("%d, ring %d", n, i);
-			ASSERT_GT(COUNT_OF(seen), data);
-			seen[data % COUNT_OF(seen)] = true;
+			ASSERT_GT(ARRAY_SIZE(seen), data);
+			seen[data % ARRAY_SIZE(seen)] = true;
 			EXPECT_TRUE(data == 4 ? result <= 0 :
 						(result & POLLHUP) == POLLHUP)
 			TH_LOG("%d: %#x", (int)data, result);
