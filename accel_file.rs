@@ -290,7 +290,7 @@ impl File {
 
     /// Wakes pollers and waiters.
     pub(crate) fn wake(&self) {
-        self.watch().queue().wake_all();
+        self.watch().wake();
     }
 
     /// Whether `poll(2)` calls the file readable, and whether it calls the device gone.

@@ -18,16 +18,22 @@
 //!
 //! A timeline's state is behind a spinlock that is held for a few instructions; eventfds are
 //! signalled and files woken after it. Jobs end in process context (an interrupt's thread, a call).
+//!
+//! Who sleeps in a call of ours is woken at once. Eventfds and pollers are left to a work item of
+//! the file ([`Watch`]): users decide how many are behind each, and whoever ends a job, the device
+//! or its jobs in a row is not to wait for them.
 
 use crate::{
     bindings::{
         errno::ECANCELED,
+        pages::cond_resched,
         uapi,
         wait::{
             now_ns,
             EventFd,
             WaitQueue, //
         },
+        work::Wakers, //
     },
     event::{
         Events,
@@ -41,7 +47,9 @@ use crate::{
     }, //
 };
 use kernel::{
+    impl_has_work,
     new_spinlock,
+    new_work,
     prelude::*,
     rbtree::{
         RBTree,
@@ -57,11 +65,15 @@ use kernel::{
         SetOnce,
         SpinLock, //
     },
-    task::might_sleep, //
+    task::might_sleep,
+    workqueue::{
+        Work,
+        WorkItem, //
+    }, //
 };
 
 /// What jobs keep of a file: where those wait who use it, how much of it they have not seen, and its
-/// account.
+/// account. The work item that wakes them keeps it alive, and needs nothing else.
 #[pin_data]
 pub(crate) struct Watch {
     #[pin]
@@ -73,6 +85,26 @@ pub(crate) struct Watch {
     eventfds: Atomic<u32>,
     /// Made when the file first wants some: most files never do.
     events: SetOnce<Pin<KBox<Events>>>,
+    /// Eventfds that `waking` is to signal.
+    #[pin]
+    due: SpinLock<Eventfds>,
+    #[pin]
+    waking: Work<Self>,
+}
+
+impl_has_work! {
+    impl HasWork<Self> for Watch { self.waking }
+}
+
+impl WorkItem for Watch {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        this.queue.wake_all();
+        while this.signal_one() {
+            cond_resched();
+        }
+    }
 }
 
 impl Watch {
@@ -83,6 +115,8 @@ impl Watch {
             unseen: Atomic::new(0),
             eventfds: Atomic::new(0),
             events: SetOnce::new(),
+            due <- new_spinlock!(Eventfds::default(), "accel_due"),
+            waking <- new_work!("accel_waking"),
         })
     }
 
@@ -115,13 +149,44 @@ impl Watch {
     }
 
     /// Tells the file an event, if it wants it.
-    pub(crate) fn tell(&self, time_ns: i64, what: What) {
+    pub(crate) fn tell(self: &Arc<Self>, time_ns: i64, what: What) {
         if self
             .events()
             .is_some_and(|events| events.tell(&self.account, time_ns, what))
         {
-            self.queue.wake_all();
+            self.wake();
         }
+    }
+
+    /// Has all woken who wait or poll. Takes no longer if there are many.
+    pub(crate) fn wake(self: &Arc<Self>) {
+        if !self.queue.wake_few() {
+            Wakers::queue(self.clone());
+        }
+    }
+
+    /// Signals one of the eventfds that are due, if there is one.
+    fn signal_one(&self) -> bool {
+        let entry = self.due.lock().pop();
+
+        if let Some(entry) = &entry {
+            entry.eventfd.signal();
+        }
+        entry.is_some()
+    }
+
+    /// Has eventfds signalled, as [`Self::wake`].
+    fn signal(self: &Arc<Self>, mut due: Eventfds) {
+        if due.first.is_none() {
+            return;
+        }
+        let mut all = self.due.lock();
+
+        while let Some(entry) = due.pop() {
+            all.push(entry);
+        }
+        drop(all);
+        Wakers::queue(self.clone());
     }
 }
 
@@ -278,9 +343,9 @@ impl Timeline {
         drop(state);
 
         drop(node);
-        due.signal();
+        self.watch.signal(due);
         if advanced {
-            self.watch.queue.wake_all();
+            self.watch.wake();
         }
     }
 
@@ -370,11 +435,11 @@ impl Timeline {
         Ok(())
     }
 
-    /// Signals and forgets all eventfds: what they wait for will not come any more.
+    /// Has all eventfds signalled and forgotten: what they wait for will not come any more.
     pub(crate) fn signal_all(&self) {
         let all = core::mem::take(&mut self.state.lock().eventfds);
 
-        all.signal();
+        self.watch.signal(all);
     }
 }
 
@@ -434,13 +499,20 @@ struct Counted(Arc<Watch>);
 
 impl Counted {
     fn new(watch: &Arc<Watch>) -> Result<Self> {
+        match Self::try_new(watch) {
+            // Those that are being signalled wait no more, but are still there. There are never
+            // many: who is faster than that does it himself.
+            None if watch.signal_one() => Self::try_new(watch),
+            counted => counted,
+        }
+        .ok_or(ENOSPC)
+    }
+
+    fn try_new(watch: &Arc<Watch>) -> Option<Self> {
         let before = watch.eventfds.fetch_add(1, Relaxed);
         let counted = Self(watch.clone());
 
-        if before >= uapi::ACCEL_EVENTFDS_MAX {
-            return Err(ENOSPC);
-        }
-        Ok(counted)
+        (before < uapi::ACCEL_EVENTFDS_MAX).then_some(counted)
     }
 }
 
@@ -491,13 +563,6 @@ impl Eventfds {
         }
         *self = rest;
         due
-    }
-
-    /// Signals all and forgets them.
-    fn signal(mut self) {
-        while let Some(entry) = self.pop() {
-            entry.eventfd.signal();
-        }
     }
 }
 

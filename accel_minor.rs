@@ -21,6 +21,7 @@ use crate::{
             FileSystem,
             Numbers, //
         },
+        work::Wakers, //
     },
     debugfs,
     device::Device,
@@ -67,6 +68,7 @@ pub(crate) struct Registry {
     debugfs: Arc<Directory>,
     /// Unmounted last.
     _fs: FileSystem,
+    _wakers: Wakers,
 }
 
 /// The registry, for as long as the module is loaded.
@@ -78,6 +80,7 @@ impl Registered {
     pub(crate) fn new() -> Result<Self> {
         let global = Global::new()?;
         let fs = FileSystem::mount()?;
+        let wakers = Wakers::start()?;
         let mut devices = KVVec::new();
 
         for _ in 0..LIMIT {
@@ -91,6 +94,7 @@ impl Registered {
             attributes: Common::new()?,
             debugfs: Arc::new(Directory::new(CLASS, None), GFP_KERNEL)?,
             _fs: fs,
+            _wakers: wakers,
         });
         Ok(Self { _global: global })
     }

@@ -44,10 +44,17 @@ impl WaitQueue {
         })
     }
 
-    /// Wakes all who wait or poll.
+    /// Wakes all who wait or poll. That may take long if there are pollers.
     pub(crate) fn wake_all(&self) {
         // SAFETY: The head is initialised.
         unsafe { raw::accel_wake_all(self.head.get()) };
+    }
+
+    /// Wakes all who wait, if they are few and nobody polls. Returns whether that was so: if not,
+    /// [`Self::wake_all`] is still to be called.
+    pub(crate) fn wake_few(&self) -> bool {
+        // SAFETY: The head is initialised.
+        unsafe { raw::accel_wake_few(self.head.get()) }
     }
 
     /// Sleeps until `done()`, which must not sleep, is true.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Work that a device has done later, one piece at a time.
+//! Work that is done later: a device's, one piece at a time, and wake-ups that take long.
 //!
 //! C header: [`include/linux/workqueue.h`](srctree/include/linux/workqueue.h)
 
@@ -16,9 +16,49 @@ use core::{
 };
 use kernel::{
     bindings,
+    error::to_result,
     prelude::*,
-    types::Opaque, //
+    sync::Arc,
+    types::Opaque,
+    workqueue::{
+        Queue,
+        RawWorkItem, //
+    }, //
 };
+
+/// A queue for wake-ups of users that may take as long as users like; there for as long as this
+/// exists. What they need they hold references to, and nothing that belongs to a driver.
+pub(crate) struct Wakers(());
+
+impl Wakers {
+    pub(crate) fn start() -> Result<Self> {
+        // SAFETY: Called once, from the module's init.
+        to_result(unsafe { raw::accel_wakers_start() })?;
+        Ok(Self(()))
+    }
+
+    /// Has `item` run soon. If it is to run already, that is as good.
+    ///
+    /// Does not sleep.
+    pub(crate) fn queue<T>(item: Arc<T>)
+    where
+        Arc<T>: RawWorkItem<0> + Send + 'static,
+    {
+        // SAFETY: Items come from open files, which pin the module, and from jobs, which drivers
+        // have that use it: the queue is there until it exits.
+        let queue = unsafe { Queue::from_raw(raw::accel_wakers_queue()) };
+
+        let _ = queue.enqueue(item);
+    }
+}
+
+impl Drop for Wakers {
+    fn drop(&mut self) {
+        // SAFETY: Started by `start`; nobody queues anything any more. Items that are left are run
+        // first.
+        unsafe { raw::accel_wakers_stop() };
+    }
+}
 
 /// A work item of a device: has a function called, never twice at a time.
 ///

@@ -352,6 +352,23 @@ uint64_t accel_eventfd_count(int eventfd)
 	return count;
 }
 
+/*
+ * What it counts in the end: they are signalled soon after what they wait for.
+ * Waits 10 seconds for @count, and no longer for more.
+ */
+uint64_t accel_eventfd_wait(int eventfd, uint64_t count)
+{
+	int64_t end = accel_now() + 10 * NSEC_PER_SEC;
+	struct pollfd polled = { .fd = eventfd, .events = POLLIN };
+	uint64_t counted = 0;
+
+	while (counted < count && accel_now() < end) {
+		poll(&polled, 1, 100);
+		counted += accel_eventfd_count(eventfd);
+	}
+	return counted;
+}
+
 int64_t accel_fdinfo(int fd, const char *name)
 {
 	char path[64], line[256];

@@ -101,6 +101,7 @@ int accel_events(int fd, uint64_t types, uint64_t *before);
 int accel_read(int fd, void *events, size_t size);
 /* The count of an eventfd that does not block, 0 when it was not signalled. */
 uint64_t accel_eventfd_count(int eventfd);
+uint64_t accel_eventfd_wait(int eventfd, uint64_t count);
 
 /* A number from a line "name:<tab>number" of the file's fdinfo. */
 int64_t accel_fdinfo(int fd, const char *name);

@@ -89,7 +89,7 @@ TEST(module_goes)
 		EXPECT_EQ(-ENODEV, accel_info(monitor, ACCEL_INFO_IDENTITY, 0,
 					      &identity, sizeof(identity)));
 		EXPECT_EQ(-ENODEV, accel_timeline_create(fd, &timeline));
-		EXPECT_EQ(1, accel_eventfd_count(event));
+		EXPECT_EQ(1, accel_eventfd_wait(event, 1));
 		EXPECT_EQ(SIGBUS, accel_touch(map));
 		munmap(map, 4096);
 		close(fd);

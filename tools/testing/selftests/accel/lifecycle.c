@@ -85,7 +85,7 @@ static int user_finds_it_gone(struct user *user)
 	accel_call_join(&user->waiter);
 	if (user->waiter.result != -ENODEV)
 		return 2;
-	if (accel_eventfd_count(user->event) != 1)
+	if (accel_eventfd_wait(user->event, 1) != 1)
 		return 3;
 	if (polled(user->fd) != (POLLHUP | POLLERR) &&
 	    polled(user->fd) != (POLLHUP | POLLERR | POLLIN))

@@ -200,7 +200,7 @@ TEST_F(mock_alarm, closed)
 	ASSERT_EQ(0, accel_timeline_eventfd(other, timeline, point, event));
 	ASSERT_EQ(0, later(self->fd, self->timeline, 100, 0, &mine));
 	close(other);
-	EXPECT_EQ(1, accel_eventfd_count(event));
+	EXPECT_EQ(1, accel_eventfd_wait(event, 1));
 	ASSERT_EQ(0, accel_timeline_wait(self->fd, self->timeline, mine,
 					 accel_now() + 10 * NSEC_PER_SEC, NULL,
 					 NULL));

@@ -169,7 +169,7 @@ TEST_F(mock_jobs, hold)
 		  accel_timeline_eventfd(self->fd, self->timeline, 2, event));
 	EXPECT_EQ(0, accel_eventfd_count(event));
 	close(self->fd);
-	EXPECT_EQ(1, accel_eventfd_count(event));
+	EXPECT_EQ(1, accel_eventfd_wait(event, 1));
 	self->fd = accel_open(O_RDWR | O_CLOEXEC);
 	ASSERT_LE(0, self->fd);
 	close(event);

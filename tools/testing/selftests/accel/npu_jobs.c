@@ -441,7 +441,7 @@ TEST_F(npu_jobs, poll_and_eventfd)
 	ASSERT_EQ(0, npu_submit_jobs(&self->npu, jobs, 1, 0, 0, NULL));
 	p.fd = event;
 	EXPECT_EQ(1, poll(&p, 1, 5000));
-	EXPECT_EQ(1, accel_eventfd_count(event));
+	EXPECT_EQ(1, accel_eventfd_wait(event, 1));
 	for (uint32_t i = 0; i < 8; i++)
 		EXPECT_EQ(~i, ((uint32_t *)self->data)[i]);
 	p.fd = self->npu.fd;

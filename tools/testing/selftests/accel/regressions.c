@@ -372,12 +372,72 @@ TEST_F(regressions, many_watched_eventfds)
 	       (long long)((accel_now() - before) / NSEC_PER_MSEC));
 	EXPECT_GT(REMOVE_MS * NSEC_PER_MSEC, accel_now() - before);
 	/* All of them, once. */
-	EXPECT_EQ(1, epoll_wait(epolls[0], &event, 1, 0));
-	EXPECT_EQ(1, epoll_wait(epolls[EPOLLS - 1], &event, 1, 0));
-	EXPECT_EQ(bound, accel_eventfd_count(counter));
+	EXPECT_EQ(1, epoll_wait(epolls[0], &event, 1, 5000));
+	EXPECT_EQ(1, epoll_wait(epolls[EPOLLS - 1], &event, 1, 5000));
+	EXPECT_EQ(bound, accel_eventfd_wait(counter, bound));
 	for (int i = 0; i < EPOLLS; i++)
 		close(epolls[i]);
 	close(counter);
+}
+
+#define FILES 8
+#define BOUND (ACCEL_EVENTFDS_MAX / 4)
+#define COPIES 1000
+#define WATCHING 60
+
+/*
+ * An epoll may watch one eventfd as often as that has descriptors: each signal
+ * woke them all, with interrupts off, and the end of a device waited for each
+ * of as many signals as there were files for.
+ */
+TEST_F(regressions, watched_eventfds_of_many_files)
+{
+	struct rlimit many = { 2 * COPIES, 2 * COPIES }, before;
+	struct epoll_event event = { .events = EPOLLIN };
+	int files[FILES], copies[COPIES], epolls[WATCHING], counter;
+	int64_t start;
+
+	ASSERT_EQ(0, getrlimit(RLIMIT_NOFILE, &before));
+	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &many));
+	counter = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	ASSERT_LE(0, counter);
+	for (int i = 0; i < COPIES; i++) {
+		copies[i] = dup(counter);
+		ASSERT_LE(0, copies[i]);
+	}
+	for (int i = 0; i < WATCHING; i++) {
+		epolls[i] = epoll_create1(EPOLL_CLOEXEC);
+		ASSERT_LE(0, epolls[i]);
+		for (int j = 0; j < COPIES; j++)
+			ASSERT_EQ(0, epoll_ctl(epolls[i], EPOLL_CTL_ADD,
+					       copies[j], &event));
+	}
+	for (int i = 0; i < FILES; i++) {
+		uint32_t timeline;
+
+		files[i] = accel_open(O_RDWR | O_CLOEXEC);
+		ASSERT_LE(0, files[i]);
+		ASSERT_EQ(0, accel_timeline_create(files[i], &timeline));
+		for (int j = 0; j < BOUND; j++)
+			ASSERT_EQ(0, accel_timeline_eventfd(files[i], timeline,
+							    1, counter));
+	}
+	start = accel_now();
+	ASSERT_EQ(0, accel_remove());
+	TH_LOG("removed in %lld ms",
+	       (long long)((accel_now() - start) / NSEC_PER_MSEC));
+	EXPECT_GT(REMOVE_MS * NSEC_PER_MSEC, accel_now() - start);
+	EXPECT_EQ(1, epoll_wait(epolls[0], &event, 1, 5000));
+	for (int i = 0; i < WATCHING; i++)
+		close(epolls[i]);
+	/* All of them, once. */
+	EXPECT_EQ(FILES * BOUND, accel_eventfd_wait(counter, FILES * BOUND));
+	for (int i = 0; i < COPIES; i++)
+		close(copies[i]);
+	for (int i = 0; i < FILES; i++)
+		close(files[i]);
+	close(counter);
+	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &before));
 }
 
 static int polled(int fd)

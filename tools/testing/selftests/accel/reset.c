@@ -237,7 +237,7 @@ TEST_F(reset, jobs_end)
 	EXPECT_EQ(0, call.result);
 	EXPECT_EQ(1, wait.value);
 	EXPECT_EQ(-EIO, wait.status);
-	EXPECT_EQ(1, accel_eventfd_count(event));
+	EXPECT_EQ(1, accel_eventfd_wait(event, 1));
 	EXPECT_EQ(0, poll(&p, 1, 0));
 	/* The file goes on with the next job. */
 	ASSERT_EQ(0, accel_submit_held(self->fd, self->timeline));

@@ -376,7 +376,7 @@ TEST_F(timelines, eventfd)
 	/* Reached: at once, and once. */
 	ASSERT_EQ(0,
 		  accel_timeline_eventfd(self->fd, self->timeline, 0, event));
-	EXPECT_EQ(1, accel_eventfd_count(event));
+	EXPECT_EQ(1, accel_eventfd_wait(event, 1));
 	/* Not reached: when it is. */
 	ASSERT_EQ(0,
 		  accel_timeline_eventfd(self->fd, self->timeline, 1, event));
@@ -389,12 +389,12 @@ TEST_F(timelines, eventfd)
 	EXPECT_EQ(POLLIN, polled(event, POLLIN, 5000));
 	ASSERT_EQ(0, accel_timeline_wait(self->fd, self->timeline, 1,
 					 in_ms(5000), NULL, NULL));
-	EXPECT_EQ(2, accel_eventfd_count(event));
+	EXPECT_EQ(2, accel_eventfd_wait(event, 2));
 	EXPECT_EQ(0, accel_eventfd_count(second));
 	/* Then it is forgotten. */
 	ASSERT_EQ(0, accel_submit(self->fd, self->timeline, &point));
 	EXPECT_EQ(POLLIN, polled(second, POLLIN, 5000));
-	EXPECT_EQ(1, accel_eventfd_count(second));
+	EXPECT_EQ(1, accel_eventfd_wait(second, 1));
 	EXPECT_EQ(0, accel_eventfd_count(event));
 	close(event);
 	close(second);
@@ -448,17 +448,18 @@ TEST_F(timelines, eventfd_limit)
 	/* What is reached takes no room. */
 	EXPECT_EQ(0,
 		  accel_timeline_eventfd(self->fd, self->timeline, 0, event));
-	EXPECT_EQ(1, accel_eventfd_count(event));
+	EXPECT_EQ(1, accel_eventfd_wait(event, 1));
 	/* The limit is the file's: another timeline of it has no room either. */
 	ASSERT_EQ(0, accel_timeline_create(self->fd, &other));
 	EXPECT_EQ(-ENOSPC, accel_timeline_eventfd(self->fd, other, 1, event));
 	/* A timeline that goes gives its room back. */
 	EXPECT_EQ(0, accel_timeline_destroy(self->fd, self->timeline));
-	EXPECT_EQ(ACCEL_EVENTFDS_MAX, accel_eventfd_count(event));
+	EXPECT_EQ(ACCEL_EVENTFDS_MAX,
+		  accel_eventfd_wait(event, ACCEL_EVENTFDS_MAX));
 	EXPECT_EQ(0, accel_timeline_eventfd(self->fd, other, 1, event));
 	EXPECT_EQ(0, accel_eventfd_count(event));
 	close(self->fd);
-	EXPECT_EQ(1, accel_eventfd_count(event));
+	EXPECT_EQ(1, accel_eventfd_wait(event, 1));
 	self->fd = accel_open(O_RDWR | O_CLOEXEC);
 	close(event);
 }
@@ -490,7 +491,7 @@ TEST_F(timelines, eventfd_of_destroyed)
 		  accel_timeline_eventfd(self->fd, self->timeline, 1, event));
 	EXPECT_EQ(0, accel_eventfd_count(event));
 	ASSERT_EQ(0, accel_timeline_destroy(self->fd, self->timeline));
-	EXPECT_EQ(1, accel_eventfd_count(event));
+	EXPECT_EQ(1, accel_eventfd_wait(event, 1));
 	close(self->fd);
 	EXPECT_EQ(0, accel_eventfd_count(event));
 	self->fd = accel_open(O_RDWR | O_CLOEXEC);
@@ -520,7 +521,7 @@ TEST_F(timelines, eventfd_outlives_handle)
 	if (!edu)
 		close(self->fd);
 	EXPECT_EQ(POLLIN, polled(event, POLLIN, 5000));
-	EXPECT_EQ(1, accel_eventfd_count(event));
+	EXPECT_EQ(1, accel_eventfd_wait(event, 1));
 	if (!edu)
 		self->fd = accel_open(O_RDWR | O_CLOEXEC);
 	close(event);
@@ -552,7 +553,7 @@ TEST_F(timelines, close_is_the_last_one)
 	ASSERT_EQ(1, write(go[1], "x", 1));
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));
 	EXPECT_EQ(POLLIN, polled(event, POLLIN, 5000));
-	EXPECT_EQ(1, accel_eventfd_count(event));
+	EXPECT_EQ(1, accel_eventfd_wait(event, 1));
 	self->fd = accel_open(O_RDWR | O_CLOEXEC);
 	close(event);
 }
