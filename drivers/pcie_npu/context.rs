@@ -150,12 +150,13 @@ pub(crate) fn submit(
             }
         }
     }
-    if let Err(err) = channel.write(call, &batch, &mut turn) {
-        // It was stopped just now, as if the jobs had been in it.
+    if channel.write(call, &batch, &mut turn).is_err() {
+        // It was stopped just now, or waits for a reset: as if the jobs had been in it. The points
+        // are taken, so the call is not made again.
         for job in turn.drain_all() {
-            job.end(Err(err));
+            job.end(Err(EIO));
         }
-        return Err(err);
+        return Err(EIO);
     }
     drop(turn);
     if args.flags & uapi::ACCEL_NPU_SUBMIT_DEFER == 0 {
