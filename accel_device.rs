@@ -68,7 +68,8 @@ use crate::{
     },
     mm::{
         Buffer,
-        HostUsage, //
+        HostUsage,
+        Mappings, //
     },
     power::Power,
     state::{
@@ -216,7 +217,7 @@ pub(crate) struct Device {
     opened: [Atomic<u64>; 2],
     declared: Pin<KBox<Declared>>,
     clients: Atomic<u64>,
-    inode: Inode,
+    mappings: Arc<Mappings>,
     #[pin]
     slot: Slot,
     /// Files that are open. Each knows its position.
@@ -287,7 +288,7 @@ impl Device {
                 opened: [Atomic::new(0), Atomic::new(0)],
                 declared: carries.declared,
                 clients: Atomic::new(0),
-                inode: Inode::new()?,
+                mappings: Mappings::new()?,
                 slot <- slot,
                 files <- new_mutex!(KVVec::new(), "accel_files"),
                 making <- new_mutex!((), "accel_objects"),
@@ -372,7 +373,7 @@ impl Device {
             );
         });
 
-        self.inode.zap();
+        self.mappings.end(self.account.used(Limit::Mappings));
         // Nobody adds a file any more, and none is released from here on but by its last reference.
         let files = core::mem::take(&mut *self.files.lock());
         for file in &files {
@@ -593,7 +594,7 @@ impl Device {
     }
 
     pub(crate) fn inode(&self) -> &Inode {
-        &self.inode
+        self.mappings.inode()
     }
 
     /// What the driver's ioctls carry.

@@ -33,7 +33,7 @@ use crate::{
             EventFd,
             WaitQueue, //
         },
-        work::Wakers, //
+        work::Later, //
     },
     event::{
         Events,
@@ -161,7 +161,7 @@ impl Watch {
     /// Has all woken who wait or poll. Takes no longer if there are many.
     pub(crate) fn wake(self: &Arc<Self>) {
         if !self.queue.wake_few() {
-            Wakers::queue(self.clone());
+            Later::queue(self.clone());
         }
     }
 
@@ -186,7 +186,7 @@ impl Watch {
             all.push(entry);
         }
         drop(all);
-        Wakers::queue(self.clone());
+        Later::queue(self.clone());
     }
 }
 

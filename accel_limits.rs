@@ -57,7 +57,7 @@ pub(crate) enum Limit {
     Contexts = uapi::ACCEL_LIMIT_CONTEXTS,
     /// Buffers that have a handle.
     Buffers = uapi::ACCEL_LIMIT_BUFFERS,
-    /// Mappings of a file.
+    /// Areas of memory that show something of a file.
     Mappings = uapi::ACCEL_LIMIT_MAPPINGS,
     /// Timelines that have a handle.
     Timelines = uapi::ACCEL_LIMIT_TIMELINES,
@@ -152,12 +152,13 @@ const fn file_max(limit: Limit) -> u32 {
     }
 }
 
-/// Most of one user on one device, until root says otherwise.
+/// Most of one user on one device, until root says otherwise. The end of a device takes a moment for
+/// each area that is mapped: of those a user has no more than a file.
 const USER_MAX: Each<u32> = [
     1 << 12,
     1 << 12,
     1 << 18,
-    1 << 18,
+    1 << 16,
     1 << 18,
     1 << 18,
     1 << 16,
@@ -168,7 +169,7 @@ const DEVICE_MAX: Each<u32> = [
     1 << 14,
     1 << 14,
     1 << 20,
-    1 << 20,
+    1 << 18,
     1 << 20,
     1 << 20,
     1 << 18,
@@ -248,17 +249,26 @@ impl Books {
                 .insert_within_capacity(at, User::new(id))
                 .map_err(|_| Refused::NoRoom)?;
         }
-        let (Ok(at) | Err(at)) = found;
-        if let Some(user) = self.users.get_mut(at) {
-            for &limit in limits {
-                let more = |count: &mut u32| *count = count.wrapping_add(1);
-
-                more(of_mut(&mut user.used, limit));
-                more(of_mut(&mut self.used, limit));
-                user.all = user.all.wrapping_add(1);
-            }
-        }
+        self.add(id, limits);
         Ok(())
+    }
+
+    /// Counts one more of each of `limits` for user `id`, who has something, whatever there may be.
+    fn add(&mut self, id: u32, limits: &[Limit]) {
+        let Ok(at) = self.find(id) else {
+            return;
+        };
+        let Some(user) = self.users.get_mut(at) else {
+            return;
+        };
+
+        for &limit in limits {
+            let more = |count: &mut u32| *count = count.wrapping_add(1);
+
+            more(of_mut(&mut user.used, limit));
+            more(of_mut(&mut self.used, limit));
+            user.all = user.all.wrapping_add(1);
+        }
     }
 
     /// Undoes [`Self::take`].
@@ -425,6 +435,23 @@ impl FileAccount {
         Ok(())
     }
 
+    /// Counts one more where nobody can be refused. The file has one already.
+    fn add(&self, limit: Limit) {
+        let books = &mut *self.device.books.lock();
+
+        books.add(self.user, &[limit]);
+        of(&self.used, limit).fetch_add(1, Relaxed);
+    }
+
+    /// Whether there may be one more for the file.
+    fn has_room(&self, limit: Limit) -> bool {
+        let info = self.info(limit);
+
+        info.file_used < info.file_max
+            && info.user_used < info.user_max
+            && info.device_used < info.device_max
+    }
+
     fn give(&self, limit: Limit) {
         let books = &mut *self.device.books.lock();
 
@@ -464,7 +491,7 @@ impl event::Count for FileAccount {
     }
 }
 
-/// One thing that is counted, until this is dropped.
+/// One thing that is counted, until this is dropped, and those that the kernel makes of it.
 pub(crate) struct Charge {
     file: Arc<Watch>,
     limit: Limit,
@@ -483,6 +510,21 @@ impl Charge {
             file: file.clone(),
             limit,
         })
+    }
+
+    /// Counts one more, even where that is more than there may be.
+    pub(crate) fn add(&self) {
+        self.file.account().add(self.limit);
+    }
+
+    /// Undoes [`Self::add`].
+    pub(crate) fn remove(&self) {
+        self.file.account().give(self.limit);
+    }
+
+    /// Whether one more would not be more than there may be.
+    pub(crate) fn has_room(&self) -> bool {
+        self.file.account().has_room(self.limit)
     }
 }
 

@@ -21,7 +21,7 @@ use crate::{
             FileSystem,
             Numbers, //
         },
-        work::Wakers, //
+        work::Later, //
     },
     debugfs,
     device::Device,
@@ -66,9 +66,10 @@ pub(crate) struct Registry {
     numbers: Arc<Numbers>,
     attributes: Common,
     debugfs: Arc<Directory>,
+    /// What is left to be done may use an inode.
+    _later: Later,
     /// Unmounted last.
     _fs: FileSystem,
-    _wakers: Wakers,
 }
 
 /// The registry, for as long as the module is loaded.
@@ -80,7 +81,7 @@ impl Registered {
     pub(crate) fn new() -> Result<Self> {
         let global = Global::new()?;
         let fs = FileSystem::mount()?;
-        let wakers = Wakers::start()?;
+        let later = Later::start()?;
         let mut devices = KVVec::new();
 
         for _ in 0..LIMIT {
@@ -93,8 +94,8 @@ impl Registered {
             numbers: Arc::new(Numbers::new(CLASS, LIMIT)?, GFP_KERNEL)?,
             attributes: Common::new()?,
             debugfs: Arc::new(Directory::new(CLASS, None), GFP_KERNEL)?,
+            _later: later,
             _fs: fs,
-            _wakers: wakers,
         });
         Ok(Self { _global: global })
     }

@@ -13,6 +13,7 @@
 
 use crate::{
     bindings::{
+        node::Inode,
         pages::{
             cond_resched,
             fatal_signal_pending,
@@ -25,10 +26,13 @@ use crate::{
             FaultResult,
             Frame, //
         },
+        work::Later, //
     },
     limits::Charge, //
 };
 use kernel::{
+    impl_has_work,
+    new_work,
     page::{
         PAGE_SHIFT,
         PAGE_SIZE, //
@@ -42,8 +46,68 @@ use kernel::{
             Release, //
         },
         Arc, //
+    },
+    workqueue::{
+        Work,
+        WorkItem, //
     }, //
 };
+
+/// Most areas of memory that the end of a device waits for: what one user may have.
+const AREAS_MAX: u32 = 1 << 16;
+
+/// All mappings of a device.
+#[pin_data]
+pub(crate) struct Mappings {
+    inode: Inode,
+    #[pin]
+    work: Work<Self>,
+}
+
+impl_has_work! {
+    impl HasWork<Self> for Mappings { self.work }
+}
+
+impl WorkItem for Mappings {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        this.inode.zap();
+    }
+}
+
+impl Mappings {
+    pub(crate) fn new() -> Result<Arc<Self>> {
+        let inode = Inode::new()?;
+
+        Arc::pin_init(
+            pin_init!(Self {
+                inode,
+                work <- new_work!("accel_mappings"),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Through which they are found.
+    pub(crate) fn inode(&self) -> &Inode {
+        &self.inode
+    }
+
+    /// Takes them away, of a device that is gone: what is touched faults, for ever.
+    ///
+    /// What the driver shows is gone when this returns. So are buffers, unless they are in very many
+    /// of all `areas`, as forks can make any number of: pages of a buffer stay valid as long as it
+    /// is mapped, and so may be unmapped later.
+    pub(crate) fn end(self: &Arc<Self>, areas: u32) {
+        if areas <= AREAS_MAX {
+            self.inode.zap();
+        } else {
+            self.inode.zap_below(uapi::ACCEL_MMAP_BUFFERS);
+            Later::queue(self.clone());
+        }
+    }
+}
 
 /// Host memory that the buffers of one device take.
 pub(crate) struct HostUsage(Atomic<u64>);
@@ -351,13 +415,15 @@ impl Shown {
     }
 }
 
-/// A part of a buffer or of registers, in one or several VMAs: it counts once, however it has been
-/// split, moved or inherited, where nobody could be refused.
+/// A part of a buffer or of registers, in one or several VMAs, each of which counts: who takes
+/// mappings away has to walk them. To split one can be refused, to inherit one cannot.
 pub(crate) struct Mapping {
     shown: Shown,
     /// Page offset of the first page of what is shown.
     base: usize,
-    _charge: Charge,
+    /// For one VMA, and added to for the others.
+    charge: Charge,
+    vmas: Atomic<usize>,
 }
 
 impl Mapping {
@@ -366,7 +432,34 @@ impl Mapping {
         Self {
             shown,
             base,
-            _charge: charge,
+            charge,
+            vmas: Atomic::new(1),
+        }
+    }
+
+    /// There is one more VMA of it.
+    pub(crate) fn opened(&self) {
+        self.vmas.fetch_add(1, Relaxed);
+        self.charge.add();
+    }
+
+    /// There is one VMA less of it. With the last one the mapping goes.
+    pub(crate) fn closed(&self) {
+        if self.vmas.fetch_sub(1, Relaxed) > 1 {
+            self.charge.remove();
+        }
+    }
+
+    /// Whether one of its VMAs may become two.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` when there are as many as may be: what `munmap(2)` and `mprotect(2)` answer for too
+    /// many areas.
+    pub(crate) fn may_split(&self) -> Result {
+        match self.charge.has_room() {
+            true => Ok(()),
+            false => Err(ENOMEM),
         }
     }
 

@@ -82,12 +82,16 @@ struct inode *accel_fs_inode(void)
  * accel_mmap_prepare() - what holds for every mapping of the subsystem
  * @desc: from the mmap_prepare operation
  *
- * Shared, never executable, page frames rather than pages.
+ * Shared, never executable, page frames rather than pages. What a driver shows
+ * is not inherited: its end and its resets wait until it is unmapped, and a
+ * fork cannot be refused.
  *
  * Return: 0, -EINVAL for a private mapping, -EACCES for an executable one.
  */
 int accel_mmap_prepare(struct vm_area_desc *desc)
 {
+	if (desc->pgoff < ACCEL_MMAP_BUFFERS >> PAGE_SHIFT)
+		vma_desc_set_flags(desc, VMA_DONTCOPY_BIT);
 	if (!vma_desc_test(desc, VMA_MAYSHARE_BIT))
 		return -EINVAL;
 	if (vma_desc_test(desc, VMA_EXEC_BIT))
@@ -349,23 +353,23 @@ bool accel_wake_few(struct wait_queue_head *wq)
 	return few;
 }
 
-static struct workqueue_struct *accel_wakers;
+static struct workqueue_struct *accel_later;
 
 /* A queue of our own, as the module can go only when it is empty. */
-int accel_wakers_start(void)
+int accel_later_start(void)
 {
-	accel_wakers = alloc_workqueue("accel_wake", WQ_UNBOUND, 0);
-	return accel_wakers ? 0 : -ENOMEM;
+	accel_later = alloc_workqueue("accel_later", WQ_UNBOUND, 0);
+	return accel_later ? 0 : -ENOMEM;
 }
 
-void accel_wakers_stop(void)
+void accel_later_stop(void)
 {
-	destroy_workqueue(accel_wakers);
+	destroy_workqueue(accel_later);
 }
 
-struct workqueue_struct *accel_wakers_queue(void)
+struct workqueue_struct *accel_later_queue(void)
 {
-	return accel_wakers;
+	return accel_later;
 }
 
 /**

@@ -129,9 +129,9 @@ void accel_module_going(const struct module *mod);
 void accel_waitqueue_init(struct wait_queue_head *wq);
 void accel_wake_all(struct wait_queue_head *wq);
 bool accel_wake_few(struct wait_queue_head *wq);
-int accel_wakers_start(void);
-void accel_wakers_stop(void);
-struct workqueue_struct *accel_wakers_queue(void);
+int accel_later_start(void);
+void accel_later_stop(void);
+struct workqueue_struct *accel_later_queue(void);
 int accel_wait(struct wait_queue_head *wq, s64 deadline_ns,
 	       bool (*done)(const void *arg), const void *arg);
 void accel_wait_for(struct wait_queue_head *wq, bool (*done)(const void *arg),

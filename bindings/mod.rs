@@ -13,7 +13,7 @@
 //! | `ioctl.rs` | argument and array descriptors, and the driver's typed ioctl table |
 //! | `registration.rs` | a registration that the parent's unbinding ends |
 //! | `attributes.rs` | files in sysfs |
-//! | `work.rs` | work that is done later: a device's, and wake-ups |
+//! | `work.rs` | work that is done later: a device's, and what nobody waits for |
 //! | `alarm.rs` | a call of the driver at a time |
 //! | `debugfs.rs` | files in debugfs |
 //! | `declared.rs` | what drivers declare for sysfs and debugfs |

@@ -65,6 +65,7 @@ unsafe impl Sync for VmOps {}
 static VM_OPS: VmOps = VmOps(bindings::vm_operations_struct {
     open: Some(open),
     close: Some(close),
+    may_split: Some(may_split),
     mapped: Some(mapped),
     fault: Some(fault),
     huge_fault: Some(huge_fault),
@@ -130,6 +131,7 @@ unsafe extern "C" fn open(vma: *mut bindings::vm_area_struct) {
     if !private.is_null() {
         // SAFETY: The VMA that this was copied from holds a reference.
         let mapping = unsafe { <Arc<Mapping> as ForeignOwnable>::borrow(private.cast()) };
+        mapping.opened();
         // The copy's own reference; `close` of the copy gives it back.
         let _ = Arc::<Mapping>::from(mapping).into_foreign();
     }
@@ -140,9 +142,26 @@ unsafe extern "C" fn open(vma: *mut bindings::vm_area_struct) {
 /// The kernel calls this as an operation of one of our VMAs.
 unsafe extern "C" fn close(vma: *mut bindings::vm_area_struct) {
     // SAFETY: The kernel calls with one of our VMAs, whose reference this gives back.
-    drop(unsafe {
+    let mapping = unsafe {
         <Arc<Mapping> as ForeignOwnable>::try_from_foreign((*vma).vm_private_data.cast())
-    });
+    };
+
+    if let Some(mapping) = mapping {
+        mapping.closed();
+    }
+}
+
+/// # Safety
+///
+/// The kernel calls this as an operation of one of our VMAs.
+unsafe extern "C" fn may_split(vma: *mut bindings::vm_area_struct, _address: c_ulong) -> c_int {
+    from_result(|| {
+        // SAFETY: The kernel holds the VMA.
+        if let Some(mapping) = unsafe { mapping_of(vma) } {
+            mapping.may_split()?;
+        }
+        Ok(0)
+    })
 }
 
 /// # Safety

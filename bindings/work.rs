@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Work that is done later: a device's, one piece at a time, and wake-ups that take long.
+//! Work that is done later: a device's, one piece at a time, and what takes long and nobody waits
+//! for.
 //!
 //! C header: [`include/linux/workqueue.h`](srctree/include/linux/workqueue.h)
 
@@ -26,14 +27,14 @@ use kernel::{
     }, //
 };
 
-/// A queue for wake-ups of users that may take as long as users like; there for as long as this
-/// exists. What they need they hold references to, and nothing that belongs to a driver.
-pub(crate) struct Wakers(());
+/// A queue for what may take as long as users like; there for as long as this exists. Its items hold
+/// references to what they need, and to nothing that belongs to a driver.
+pub(crate) struct Later(());
 
-impl Wakers {
+impl Later {
     pub(crate) fn start() -> Result<Self> {
         // SAFETY: Called once, from the module's init.
-        to_result(unsafe { raw::accel_wakers_start() })?;
+        to_result(unsafe { raw::accel_later_start() })?;
         Ok(Self(()))
     }
 
@@ -44,19 +45,19 @@ impl Wakers {
     where
         Arc<T>: RawWorkItem<0> + Send + 'static,
     {
-        // SAFETY: Items come from open files, which pin the module, and from jobs, which drivers
-        // have that use it: the queue is there until it exits.
-        let queue = unsafe { Queue::from_raw(raw::accel_wakers_queue()) };
+        // SAFETY: Items come from open files, which pin the module, and from devices and jobs, which
+        // drivers have that use it: the queue is there until it exits.
+        let queue = unsafe { Queue::from_raw(raw::accel_later_queue()) };
 
         let _ = queue.enqueue(item);
     }
 }
 
-impl Drop for Wakers {
+impl Drop for Later {
     fn drop(&mut self) {
         // SAFETY: Started by `start`; nobody queues anything any more. Items that are left are run
         // first.
-        unsafe { raw::accel_wakers_stop() };
+        unsafe { raw::accel_later_stop() };
     }
 }
 

@@ -122,7 +122,7 @@ TEST_F(limits, counted)
 	EXPECT_MORE(self->fd, limit, 1);
 	EXPECT_EQ(1, accel_fdinfo(self->fd, "accel-buffers"));
 
-	/* Once, however a mapping is cut, moved or inherited. */
+	/* Each area that is made of it, be it cut or inherited. */
 	limit = limit_of(self->fd, ACCEL_LIMIT_MAPPINGS);
 	ASSERT_EQ(0, accel_buffer_mmap(self->fd, handle, &offset, NULL));
 	EXPECT_EQ(-EINVAL, accel_mmap_errno(self->fd, 3 * PAGE, PROT_READ,
@@ -133,7 +133,7 @@ TEST_F(limits, counted)
 	EXPECT_MORE(self->fd, limit, 1);
 	half = (char *)map + PAGE;
 	ASSERT_EQ(0, mprotect(half, PAGE, PROT_NONE));
-	EXPECT_MORE(self->fd, limit, 1);
+	EXPECT_MORE(self->fd, limit, 2);
 	ASSERT_EQ(0, munmap(map, PAGE));
 	EXPECT_MORE(self->fd, limit, 1);
 	pid = fork();
@@ -142,7 +142,7 @@ TEST_F(limits, counted)
 		pause();
 		_exit(0);
 	}
-	EXPECT_MORE(self->fd, limit, 1);
+	EXPECT_MORE(self->fd, limit, 2);
 	ASSERT_EQ(0, munmap(half, PAGE));
 	EXPECT_MORE(self->fd, limit, 1);
 	kill(pid, SIGKILL);

@@ -445,6 +445,66 @@ UNPLUG(io_uring)
 	}
 }
 
+#define AREAS 16384
+#define INHERITING 32
+#define SMALL 4096
+
+/*
+ * Every second page made something else makes as many areas, which all have to
+ * be walked when the device goes; and each fork has all of them again.
+ */
+UNPLUG(many_areas)
+{
+	struct accel_info_limit limit = {};
+	pid_t pids[INHERITING];
+	uint32_t buffer;
+	uint64_t offset;
+	char path[128];
+	char *map;
+	int fd, status, i;
+
+	snprintf(path, sizeof(path), "/sys/class/%s/accel%u/limits/%s",
+		 accel_class(), accel_target()->number, "user_mappings");
+	ASSERT_EQ(0, accel_write_line(path, "16384"));
+	fd = accel_open(O_RDWR | O_CLOEXEC);
+	ASSERT_LE(0, fd);
+	map = accel_buffer_new(fd, 2 * AREAS * SMALL, &buffer);
+	ASSERT_TRUE(map != NULL);
+	ASSERT_EQ(0, accel_buffer_mmap(fd, buffer, &offset, NULL));
+	memset(map, 'x', 2 * AREAS * SMALL);
+	for (i = 0; i < AREAS; i++) {
+		if (mprotect(map + 2 * i * SMALL, SMALL, PROT_READ))
+			break;
+	}
+	EXPECT_EQ(AREAS / 2, i);
+	EXPECT_EQ(ENOMEM, errno);
+	ASSERT_EQ(0, accel_info(fd, ACCEL_INFO_LIMITS, ACCEL_LIMIT_MAPPINGS,
+				&limit, sizeof(limit)));
+	EXPECT_EQ(AREAS, limit.user_used);
+	/* Nor by another mapping. */
+	EXPECT_EQ(-EDQUOT,
+		  accel_mmap_errno(fd, SMALL, PROT_READ, MAP_SHARED, offset));
+	for (i = 0; i < INHERITING; i++) {
+		pids[i] = fork();
+		ASSERT_LE(0, pids[i]);
+		if (!pids[i]) {
+			pause();
+			_exit(0);
+		}
+	}
+	ASSERT_EQ(0, shape_remove(&self->shape));
+	for (i = 0; i < INHERITING; i++) {
+		kill(pids[i], SIGKILL);
+		ASSERT_EQ(pids[i], waitpid(pids[i], &status, 0));
+	}
+	/* Soon, if not at once. */
+	for (i = 0; i < 100 && accel_touch(map) != SIGBUS; i++)
+		accel_sleep_ms(100);
+	EXPECT_EQ(SIGBUS, accel_touch(map));
+	EXPECT_EQ(0, munmap(map, 2 * AREAS * SMALL));
+	close(fd);
+}
+
 /* Jobs that would run for long, and a waiter for the last of them. */
 UNPLUG(jobs)
 {
