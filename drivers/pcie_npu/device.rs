@@ -456,7 +456,7 @@ impl<'bound> Card<'bound> {
     ///
     /// # Errors
     ///
-    /// `EIO` when the card cannot; `ENODEV` when it is going.
+    /// `EIO` when the card cannot; those of [`go_on`].
     pub(crate) fn scrub(&self, lent: &Lent<'_, '_>, pieces: &[Extent]) -> Result {
         let mut next: Option<Extent> = None;
 
@@ -486,10 +486,8 @@ impl<'bound> Card<'bound> {
     }
 
     fn scrub_one(&self, lent: &Lent<'_, '_>, piece: Extent) -> Result {
-        // There may be tens of thousands.
-        if lent.is_going() {
-            return Err(ENODEV);
-        }
+        // There may be thousands.
+        go_on(lent)?;
         // Given back between two pieces: others have little to do, but often.
         let _control = self.control.lock();
 
@@ -671,6 +669,22 @@ impl<'bound> Card<'bound> {
             channel.give_up();
         }
     }
+}
+
+/// Whether a call with much to do may go on.
+///
+/// # Errors
+///
+/// `ENODEV` when the device is going; [`accel::Lent::after_reset`] when something else waits for the
+/// call.
+pub(crate) fn go_on(lent: &Lent<'_, '_>) -> Result {
+    lent.go_on().map_err(|err| {
+        if err == EAGAIN {
+            lent.after_reset()
+        } else {
+            err
+        }
+    })
 }
 
 /// Takes the first id of `pool` from `first` on that is below `end`.

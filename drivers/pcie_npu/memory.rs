@@ -222,6 +222,9 @@ impl Memory {
     }
 }
 
+/// Most pieces that memory is taken in at a time: where it is in more, each takes a moment to zero.
+const PIECES_MAX: usize = 1 << 12;
+
 /// Pieces of the card's memory, in the order of the device addresses that they were taken for.
 pub(crate) type Pieces = KVVec<Extent>;
 
@@ -231,7 +234,7 @@ impl Memory {
     ///
     /// # Errors
     ///
-    /// `ENOSPC` when there is not as much; `ENOMEM`.
+    /// `ENOSPC` when there is not as much, or not in [`PIECES_MAX`] pieces; `ENOMEM`.
     pub(crate) fn take(
         &self,
         address: u64,
@@ -252,8 +255,11 @@ impl Memory {
             let at = address + done;
             // No piece goes across the border of a large page: none is larger than a block.
             let most = (size - done).min(BLOCK - at % BLOCK);
+            if pieces.len() >= PIECES_MAX {
+                return Err(ENOSPC);
+            }
             // The room first: a piece that is taken is in the list.
-            pieces.reserve(1, GFP_KERNEL_ACCOUNT)?;
+            pieces.reserve(1, GFP_KERNEL)?;
             let piece = match (most == BLOCK).then(|| self.take_block()).flatten() {
                 Some(block) => block,
                 None => self.take_run(most)?,

@@ -180,24 +180,26 @@ impl Tables {
         self.root
     }
 
-    /// Makes the tables that `size` bytes from `address` need to be mapped to `target`. Nothing is
-    /// mapped by that; tables that were made stay, also after an error.
+    /// Makes the tables that `size` bytes from `address` need to be mapped to `target`, as long as it
+    /// may `go_on`. Nothing is mapped by that; tables that were made stay, also after an error.
     ///
     /// # Errors
     ///
     /// `ENOSPC` when there is no frame for a table, or the address space has as many as it may;
-    /// `ENOMEM`; `ERANGE` when `target` ends before.
+    /// `ENOMEM`; `ERANGE` when `target` ends before; those of `go_on`.
     pub(crate) fn prepare(
         &mut self,
         room: Room<'_, '_>,
         address: u64,
         size: u64,
         target: &impl Target,
+        go_on: impl Fn() -> Result,
     ) -> Result {
         let end = address + size;
         let mut at = address;
 
         while at < end {
+            go_on()?;
             let (to, len) = target.at(at - address).ok_or(ERANGE)?;
 
             if is_large(at, to, len.min(end - at)) {
@@ -210,8 +212,8 @@ impl Tables {
         Ok(())
     }
 
-    /// Maps `size` bytes from `address`, where nothing is mapped, to `target`. [`Self::prepare`]
-    /// has made the tables.
+    /// Maps `size` bytes from `address`, where nothing is mapped, to `target`, as long as it may
+    /// `go_on`. [`Self::prepare`] has made the tables. Returns the bytes that were mapped.
     ///
     /// # Errors
     ///
@@ -223,11 +225,12 @@ impl Tables {
         size: u64,
         target: &impl Target,
         access: Access,
-    ) -> Result {
+        go_on: impl Fn() -> bool,
+    ) -> Result<u64> {
         let end = address + size;
         let mut at = address;
 
-        while at < end {
+        while at < end && go_on() {
             let (to, len) = target.at(at - address).ok_or(EIO)?;
 
             if is_large(at, to, len.min(end - at)) {
@@ -240,7 +243,7 @@ impl Tables {
                 at = border;
             }
         }
-        Ok(())
+        Ok(at.saturating_sub(address))
     }
 
     fn map_large(&mut self, room: Room<'_, '_>, at: u64, to: u64, access: Access) -> Result {
@@ -349,18 +352,25 @@ impl Tables {
         self.tables.get(&Key::of(0, address)).is_none()
     }
 
-    /// Unmaps `size` bytes from `address`, all of which are mapped, up to borders of pages.
+    /// Unmaps `size` bytes from `address`, all of which are mapped, up to borders of pages, as long
+    /// as it may `go_on`. Returns the bytes that were unmapped.
     ///
     /// The card may go on using what was mapped until the TLB is invalidated.
     ///
     /// # Errors
     ///
     /// None that can be: `EIO`.
-    pub(crate) fn unmap(&mut self, room: Room<'_, '_>, address: u64, size: u64) -> Result {
+    pub(crate) fn unmap(
+        &mut self,
+        room: Room<'_, '_>,
+        address: u64,
+        size: u64,
+        go_on: impl Fn() -> bool,
+    ) -> Result<u64> {
         let end = address + size;
         let mut at = address;
 
-        while at < end {
+        while at < end && go_on() {
             let border = end.min(large_end(at));
             let (key, pages, step) = if self.is_large(at) {
                 (Key::of(1, at), 1, LARGE)
@@ -378,7 +388,7 @@ impl Tables {
             }
             at = border;
         }
-        Ok(())
+        Ok(at.saturating_sub(address))
     }
 
     /// Retires empty tables, if there are many.
@@ -499,7 +509,7 @@ impl Tables {
         if self.count >= self.limit {
             return Err(ENOSPC);
         }
-        let node = RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?;
+        let node = RBTreeNodeReservation::new(GFP_KERNEL)?;
         let frame = room.memory.take_frame()?;
 
         if zeroed {

@@ -10,10 +10,18 @@
 //! What is unmapped is given back when the card has invalidated it, and not before; if the card
 //! fails to, the mapping stays in the tree, and the tree is kept until the card has no DMA
 //! ([`crate::device::Card::close`]).
+//!
+//! MAP and UNMAP of much take long, and the end of the device, its resets and its sleep wait for
+//! them: they look at each large page whether they may go on. Who may not leaves in the [`Space`]
+//! what is to be finished or undone, and is called again. For the same reason nothing in here is
+//! charged to a cgroup: who is over his limit would be made to sleep. [`MAPPINGS_MAX`] bounds it.
 
 use crate::{
     context::Context,
-    device::Card,
+    device::{
+        go_on,
+        Card, //
+    },
     memory::Extent,
     mmu::{
         Access,
@@ -198,6 +206,8 @@ pub(crate) struct Space {
     mapped: u64,
     /// What the tables do not have any more, but perhaps the TLB.
     unfinished: Option<Range>,
+    /// What a MAP has begun with that could not go on.
+    begun: Option<Range>,
 }
 
 impl Space {
@@ -213,6 +223,7 @@ impl Space {
             count: 0,
             mapped: 0,
             unfinished: None,
+            begun: None,
         })
     }
 
@@ -273,7 +284,7 @@ impl Space {
         let card = call.data();
         let range = request.range;
 
-        self.finish_unmap(call, &mut Gone::new())?;
+        self.finish(call, &mut Gone::new())?;
         if self.first_in(range).is_some() {
             return Err(EEXIST);
         }
@@ -302,16 +313,16 @@ impl Space {
         offset: u64,
     ) -> Result {
         let room = call.data().get_ref().room();
-        let range = request.range;
+        let start = request.range.start;
         let key = Arc::as_ptr(buffer) as usize;
-        let node = RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?;
+        let node = RBTreeNodeReservation::new(GFP_KERNEL)?;
         // Not counted in `pieces` before nothing can fail any more.
         let known = self.buffers.get(&key).map(|mapped| mapped.dma.clone());
         let (dma, new) = match known {
             Some(dma) => (dma, None),
             None => {
-                let dma = Arc::new(call.map_dma(buffer.clone())?, GFP_KERNEL_ACCOUNT)?;
-                let node = RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?;
+                let dma = Arc::new(call.map_dma(buffer.clone())?, GFP_KERNEL)?;
+                let node = RBTreeNodeReservation::new(GFP_KERNEL)?;
 
                 (dma, Some(node))
             }
@@ -321,10 +332,20 @@ impl Space {
             offset,
         };
 
+        let size = request.range.size();
+        let may = || call.go_on().is_ok();
         self.tables
-            .prepare(room, range.start, range.size(), &backing)?;
-        self.tables
-            .map(room, range.start, range.size(), &backing, request.access)?;
+            .prepare(room, start, size, &backing, || go_on(call))?;
+        let done = self
+            .tables
+            .map(room, start, size, &backing, request.access, may)?;
+        if done == 0 {
+            return Err(given_up(call));
+        }
+        let range = Range {
+            start,
+            end: start.saturating_add(done),
+        };
         if let Some(node) = new {
             self.buffers
                 .insert(node.into_node(key, Mapped { dma, pieces: 0 }));
@@ -333,7 +354,11 @@ impl Space {
             mapped.pieces += 1;
         }
         self.insert(node, range, request.access, backing);
-        call.context().host_changed(range.size() as i64);
+        call.context().host_changed(done as i64);
+        if done < size {
+            self.begun = Some(range);
+            return Err(given_up(call));
+        }
         Ok(())
     }
 
@@ -342,16 +367,13 @@ impl Space {
         let room = card.room();
         let range = request.range;
         let pieces = card.memory.take(range.start, range.size())?;
-        let mut nodes = KVVec::with_capacity(pieces.len(), GFP_KERNEL_ACCOUNT)?;
+        let mut nodes = KVVec::with_capacity(pieces.len(), GFP_KERNEL)?;
 
         if self.count + pieces.len() > MAPPINGS_MAX {
             return Err(ENOSPC);
         }
         for _ in pieces.iter() {
-            nodes.push(
-                RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?,
-                GFP_KERNEL_ACCOUNT,
-            )?;
+            nodes.push(RBTreeNodeReservation::new(GFP_KERNEL)?, GFP_KERNEL)?;
         }
         let mut at = range.start;
         for piece in pieces.iter() {
@@ -359,7 +381,8 @@ impl Space {
                 offset: piece.offset,
             };
 
-            self.tables.prepare(room, at, piece.size, &backing)?;
+            self.tables
+                .prepare(room, at, piece.size, &backing, || go_on(call))?;
             at += piece.size;
         }
         // What others left there.
@@ -375,8 +398,9 @@ impl Space {
                 end: at + piece.size,
             };
 
+            // Once begun it is soon done: it is no more than the card's memory.
             self.tables
-                .map(room, at, piece.size, &backing, request.access)?;
+                .map(room, at, piece.size, &backing, request.access, || true)?;
             self.insert(node, part, request.access, backing);
             at = part.end;
         }
@@ -417,10 +441,9 @@ impl Space {
         args: &uapi::accel_npu_unmap,
         gone: &mut Gone,
     ) -> Result {
-        let card = call.data().get_ref();
-        let room = card.room();
+        let room = call.data().get_ref().room();
         let range = Range::new(args.address, args.size)?;
-        let finished = self.finish_unmap(call, gone)?;
+        let finished = self.finish(call, gone)?;
         let Some(mut covered) = self.next_part(range.start, range) else {
             // This may be the call that was not finished, made again.
             return match finished {
@@ -439,15 +462,43 @@ impl Space {
             return Err(ENOSPC);
         }
         // For what is left behind the end, if a mapping is cut in two.
-        let rest = RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?;
+        let rest = RBTreeNodeReservation::new(GFP_KERNEL)?;
 
         // All that can fail comes first: a large page that is split says what it said before.
         self.split_at(room, covered.start)?;
         self.split_at(room, covered.end)?;
+        self.clear(call, covered, rest, gone)
+    }
+
+    /// Unmaps what is mapped in `covered`, up to borders of pages. `rest` is for what is left behind
+    /// it.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Card::invalidate`] and of [`given_up`]: [`Self::finish`] is still to be called.
+    fn clear(
+        &mut self,
+        call: &Call<'_, '_>,
+        covered: Range,
+        rest: RBTreeNodeReservation<u64, Mapping>,
+        gone: &mut Gone,
+    ) -> Result {
+        let card = call.data().get_ref();
+        let room = card.room();
         let mut from = covered.start;
+
         while let Some(part) = self.next_part(from, covered) {
-            self.tables.unmap(room, part.start, part.size())?;
-            from = part.end;
+            let may = || call.go_on().is_ok();
+            let done = self.tables.unmap(room, part.start, part.size(), may)?;
+
+            from = part.start.saturating_add(done);
+            if done < part.size() {
+                self.unfinished = (from > covered.start).then_some(Range {
+                    start: covered.start,
+                    end: from,
+                });
+                return Err(given_up(call));
+            }
         }
         self.tables.prune(room)?;
 
@@ -461,17 +512,31 @@ impl Space {
         Ok(())
     }
 
-    /// Finishes what an UNMAP has begun that the TLB has held up. Returns what it was.
+    /// Finishes what an UNMAP has begun, and undoes what a MAP has, that could not go on. Returns what
+    /// was unmapped.
     ///
     /// # Errors
     ///
-    /// `ENOMEM`; those of [`Card::invalidate`].
+    /// `ENOMEM`; those of [`Self::clear`].
+    fn finish(&mut self, call: &Call<'_, '_>, gone: &mut Gone) -> Result<Option<Range>> {
+        let finished = self.finish_unmap(call, gone)?;
+
+        if let Some(begun) = self.begun {
+            let rest = RBTreeNodeReservation::new(GFP_KERNEL)?;
+
+            self.clear(call, begun, rest, gone)?;
+            self.begun = None;
+        }
+        Ok(finished)
+    }
+
+    /// The first half of [`Self::finish`].
     fn finish_unmap(&mut self, call: &Call<'_, '_>, gone: &mut Gone) -> Result<Option<Range>> {
         let Some(covered) = self.unfinished else {
             return Ok(None);
         };
         let card = call.data().get_ref();
-        let rest = RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?;
+        let rest = RBTreeNodeReservation::new(GFP_KERNEL)?;
 
         card.invalidate(call, self.id, None)?;
         self.tables.give_retired(&card.memory);
@@ -595,6 +660,15 @@ impl Space {
             }
         }
         self.tables.free(&card.memory);
+    }
+}
+
+/// The error of a call that was not to go on.
+fn given_up(call: &Call<'_, '_>) -> Error {
+    match go_on(call) {
+        Err(err) => err,
+        // It may by now.
+        Ok(()) => call.after_reset(),
     }
 }
 
