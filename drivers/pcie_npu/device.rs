@@ -161,6 +161,9 @@ pub(crate) struct Card<'bound> {
     progress: Atomic<u32>,
     /// 1 once it has failed for good.
     dead: Atomic<u32>,
+    /// 1 once it was reset for the last time, as it is going, and 2 if that has failed. Changes with
+    /// the control held.
+    ended: Atomic<u32>,
     /// Its time, since it had power, when it was put to sleep.
     slept: Atomic<u64>,
     /// Errors that the card's memory has corrected.
@@ -214,6 +217,7 @@ impl<'bound> Card<'bound> {
                 serious: Atomic::new(0),
                 progress: Atomic::new(0),
                 dead: Atomic::new(0),
+                ended: Atomic::new(0),
                 slept: Atomic::new(0),
                 ecc: Atomic::new(0),
                 log: Log::new(),
@@ -390,6 +394,9 @@ impl<'bound> Card<'bound> {
     ///
     /// `EIO` when the card may still use them.
     fn forget(&self, lent: &Lent<'_, '_>, queue: usize, space: &Space) -> Result {
+        if lent.is_going() {
+            return self.end();
+        }
         self.check_ready()?;
         if self.regs.stop_queue(queue).is_err() {
             self.want_reset(lent, Why::QueueStuck);
@@ -401,6 +408,24 @@ impl<'bound> Card<'bound> {
             return Err(EIO);
         }
         Ok(())
+    }
+
+    /// Has a card that is going forget all contexts at once: queues that are busy take a while each
+    /// to stop. The control is held.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` when it may still use them.
+    fn end(&self) -> Result {
+        if self.ended.load(Relaxed) == 0 {
+            let failed = !self.regs.is_there() || self.regs.reset().is_err();
+
+            self.ended.store(if failed { 2 } else { 1 }, Relaxed);
+        }
+        match self.ended.load(Relaxed) {
+            1 => Ok(()),
+            _ => Err(EIO),
+        }
     }
 
     /// ERROR.
@@ -604,6 +629,12 @@ impl<'bound> Card<'bound> {
         let _control = self.control.lock();
         if self.check_ready().is_err() && sleep != Sleep::Shutdown {
             return Err(EBUSY);
+        }
+        // All begin to stop before the first is waited for.
+        for channel in &self.channels {
+            if channel.hold() {
+                let _ = self.regs.begin_stop(channel.index());
+            }
         }
         for channel in &self.channels {
             if channel.hold() && self.regs.stop_queue(channel.index()).is_err() {

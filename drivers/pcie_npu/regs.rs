@@ -569,6 +569,15 @@ impl<'bound> Registers<'bound> {
         )
     }
 
+    /// Has queue `queue` begin to stop, which [`Self::stop_queue`] waits for.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` when there is no such queue.
+    pub(crate) fn begin_stop(&self, queue: usize) -> Result {
+        self.enable(queue, false)
+    }
+
     /// Stops queue `queue`: when this has succeeded, the card does no access for it any more.
     ///
     /// # Errors

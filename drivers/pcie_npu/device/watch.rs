@@ -26,6 +26,9 @@ use kernel::{
     sync::atomic::Relaxed, //
 };
 
+/// After how long the alarm goes on that was in somebody's way, in nanoseconds.
+const YIELD_NS: i64 = 50_000_000;
+
 impl Card<'_> {
     /// Handles interrupt `vector`. Returns whether there was a reason for one.
     pub(crate) fn interrupt(&self, lent: &Lent<'_, '_>, vector: u32) -> bool {
@@ -82,6 +85,11 @@ impl Card<'_> {
         }
         self.take_events(lent);
         for channel in self.channels.iter().filter(has_jobs) {
+            // Each may take a while to stop, and who is about to change the device's state waits.
+            if lent.go_on().is_err() {
+                lent.set_alarm(accel::now_ns().saturating_add(YIELD_NS));
+                return;
+            }
             self.reap(lent, channel);
             if channel.deadline().is_some_and(|at| at <= accel::now_ns()) {
                 self.expire(lent, channel);
@@ -104,6 +112,8 @@ impl Card<'_> {
     pub(crate) fn check(&self, lent: &Lent<'_, '_>) -> Result {
         let _control = self.control.lock();
         let wrong = match self.regs.health() {
+            // It was reset, for the last time.
+            _ if self.ended.load(Relaxed) != 0 => return Ok(()),
             Health::Good { .. } if self.regs.has_event_ring(EVENTS) => return Ok(()),
             // A reset of its function, or sleep.
             Health::Good { .. } => "others have reset it",

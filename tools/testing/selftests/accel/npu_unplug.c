@@ -50,6 +50,29 @@ TEST_F_TIMEOUT(npu_unplug, tlb_stuck, 120)
 	}
 }
 
+#define BUSY 32
+
+/* A queue that is busy takes a while to stop; all of them are, at once. */
+TEST_F_TIMEOUT(npu_unplug, all_queues_busy, 120)
+{
+	static int fds[BUSY];
+
+	for (int round = 0; round < ROUNDS; round++) {
+		for (int i = 0; i < BUSY; i++) {
+			uint32_t timeline;
+
+			fds[i] = accel_open(O_RDWR | O_CLOEXEC);
+			ASSERT_LE(0, fds[i]);
+			ASSERT_EQ(0, accel_timeline_create(fds[i], &timeline));
+			ASSERT_EQ(0, npu_submit_long(fds[i], timeline, 4));
+		}
+		ASSERT_EQ(0, shape_remove(&self->shape));
+		for (int i = 0; i < BUSY; i++)
+			close(fds[i]);
+		ASSERT_EQ(0, accel_restore());
+	}
+}
+
 struct mapper {
 	struct npu npu;
 	unsigned long done;
