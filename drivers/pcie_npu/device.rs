@@ -77,8 +77,13 @@ use kernel::{
 /// costs.
 const LOOK_NS: i64 = 500_000_000;
 
-/// How long jobs have to end before the system sleeps, in nanoseconds.
+/// How long jobs have to end before the system sleeps, and before it goes down, in nanoseconds.
 const SLEEP_NS: i64 = 10_000_000_000;
+const SHUTDOWN_NS: i64 = 1_000_000_000;
+
+/// After how many nanoseconds without anything that runs or ends those are not waited for any more
+/// whose doorbell nobody has rung: nobody can.
+const STALL_NS: i64 = 100_000_000;
 
 /// Most resets in a row that did not help: no job has ended between them, and none was more than
 /// [`CALM_NS`] nanoseconds after the one before. It bounds what a card can do that fails at every
@@ -601,27 +606,44 @@ impl<'bound> Card<'bound> {
         }
     }
 
-    /// Stops all queues. Before the system sleeps or goes down, jobs have [`SLEEP_NS`] nanoseconds
-    /// to end; those that are left are cancelled.
+    /// Stops all queues. Jobs that run have [`SLEEP_NS`] nanoseconds to end before the system sleeps,
+    /// and [`SHUTDOWN_NS`] before it goes down; those that are left, and those that were to wait for
+    /// a doorbell, are cancelled.
     ///
     /// # Errors
     ///
     /// `EBUSY` when there are jobs and it is only that nobody calls, and when the card is to be
     /// reset first.
     pub(crate) fn suspend(&self, lent: &Lent<'_, '_>, sleep: Sleep) -> Result {
-        let end = accel::now_ns().saturating_add(SLEEP_NS);
+        let begin = accel::now_ns();
+        let end = begin.saturating_add(match sleep {
+            Sleep::Shutdown => SHUTDOWN_NS,
+            _ => SLEEP_NS,
+        });
+        let mut busy = begin;
 
         loop {
+            let mut is_busy = false;
+            let mut has_jobs = false;
+
             for channel in &self.channels {
-                self.reap(lent, channel);
+                is_busy |= self.reap(lent, channel);
+                if channel.pending() > 0 {
+                    has_jobs = true;
+                    is_busy = is_busy || self.regs.queue_is_running(channel.index());
+                }
             }
-            if !self.channels.iter().any(|channel| channel.pending() > 0) {
+            if !has_jobs {
                 break;
             }
             if sleep == Sleep::Idle {
                 return Err(EBUSY);
             }
-            if accel::now_ns() >= end {
+            let now = accel::now_ns();
+            if is_busy {
+                busy = now;
+            }
+            if now >= end || now.saturating_sub(busy) >= STALL_NS {
                 break;
             }
             fsleep(Delta::from_millis(1));

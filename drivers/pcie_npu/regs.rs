@@ -218,6 +218,7 @@ const INVALIDATE_ID: u32 = 2;
 const INVALIDATE_RANGE: u32 = 3;
 
 const QUEUE_DISABLED: u32 = 0;
+const QUEUE_RUNNING: u32 = 2;
 const QUEUE_HALTED: u32 = 3;
 
 /// How long is waited, in milliseconds. The manual promises a fifth of the first, a tenth of the
@@ -590,6 +591,13 @@ impl<'bound> Registers<'bound> {
 
             Ok(!status.stopping() && u32::from(status.state()) == QUEUE_DISABLED)
         })
+    }
+
+    /// Whether queue `queue` executes jobs. One that has some and does not will not before its
+    /// doorbell is rung.
+    pub(crate) fn queue_is_running(&self, queue: usize) -> bool {
+        self.queue_status(queue)
+            .is_ok_and(|status| u32::from(status.state()) == QUEUE_RUNNING)
     }
 
     /// Whether queue `queue` has halted.

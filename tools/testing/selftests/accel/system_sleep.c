@@ -232,6 +232,35 @@ TEST_F(system_sleep, refused)
 	EXPECT_EQ(0, asleep_nap(self->fd, 0, NULL));
 }
 
+/* What a sleep takes that waits for nothing. */
+#define PROMPT_MS 6000
+
+/* Jobs that nobody has run kept the system awake as long as jobs may take. */
+TEST_F_TIMEOUT(system_sleep, deferred_holds_nobody, ASLEEP_TIMEOUT)
+{
+	struct accel_npu_job job = { .address = NPU_LIST, .count = 1 };
+	int64_t before;
+	uint64_t point;
+	struct npu npu;
+	int ret;
+
+	if (accel_target()->kind != ACCEL_NPU)
+		return;
+	ASSERT_EQ(0, npu_open(&npu));
+	npu.list[0] = npu_nop();
+	ASSERT_EQ(0, npu_submit_jobs(&npu, &job, 1, ACCEL_NPU_SUBMIT_DEFER,
+				     ACCEL_NPU_DEADLINE_MAX, &point));
+	before = accel_now();
+	ret = nap();
+	if (ret == -EOPNOTSUPP)
+		SKIP(return, "nothing wakes this kernel");
+	EXPECT_EQ(0, ret);
+	EXPECT_GT(PROMPT_MS * accel_patience() * NSEC_PER_MSEC,
+		  accel_now() - before);
+	EXPECT_EQ(-ECANCELED, npu_wait(&npu, point));
+	npu_close(&npu);
+}
+
 /* A reset that is asked for meanwhile is done, once, when the system is awake. */
 TEST_F_TIMEOUT(system_sleep, reset, ASLEEP_TIMEOUT)
 {
