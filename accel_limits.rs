@@ -23,7 +23,11 @@
 //! They are there against programs that leak and users who take all, so they lie far above what a
 //! program needs. A file has as many handles as the interface has always had, and as many mappings
 //! as the kernel lets one process have (`vm.max_map_count`). A user has as much as four such
-//! files, a device as much as four such users: no user can take all of it.
+//! files, a device as much as four such users: no user can take all of it. Where a device takes few
+//! contexts a user has three quarters of them.
+//!
+//! Whoever looks after a device is not to be locked out by those who use it: files of the control
+//! node, and events in them, are limited for each user only.
 
 use crate::{
     bindings::{
@@ -152,8 +156,8 @@ const fn file_max(limit: Limit) -> u32 {
     }
 }
 
-/// Most of one user on one device, until root says otherwise. The end of a device takes a moment for
-/// each area that is mapped: of those a user has no more than a file.
+/// Most of one user on one device, until root says otherwise; fewer contexts if it takes few. The end
+/// of a device takes a moment for each area that is mapped: of those a user has no more than a file.
 const USER_MAX: Each<u32> = [
     1 << 12,
     1 << 12,
@@ -229,8 +233,9 @@ impl Books {
         self.users.binary_search_by_key(&id, |user| user.id)
     }
 
-    /// Counts one more of each of `limits` for user `id`, or none.
-    fn take(&mut self, id: u32, limits: &[Limit]) -> Result<(), Refused> {
+    /// Counts one more of each of `limits` for a file of `node` of user `id`, or none. For one of the
+    /// control node the device's limits do not hold.
+    fn take(&mut self, id: u32, limits: &[Limit], node: Node) -> Result<(), Refused> {
         let found = self.find(id);
         let known = found.ok().and_then(|at| self.users.get(at));
 
@@ -240,7 +245,7 @@ impl Books {
             if used >= *of(&self.user_max, limit) {
                 return Err(Refused::At(limit, Scope::User));
             }
-            if *of(&self.used, limit) >= *of(&self.max, limit) {
+            if node == Node::Compute && *of(&self.used, limit) >= *of(&self.max, limit) {
                 return Err(Refused::At(limit, Scope::Device));
             }
         }
@@ -249,25 +254,21 @@ impl Books {
                 .insert_within_capacity(at, User::new(id))
                 .map_err(|_| Refused::NoRoom)?;
         }
-        self.add(id, limits);
+        let (Ok(at) | Err(at)) = found;
+        self.add(at, limits);
         Ok(())
     }
 
-    /// Counts one more of each of `limits` for user `id`, who has something, whatever there may be.
-    fn add(&mut self, id: u32, limits: &[Limit]) {
-        let Ok(at) = self.find(id) else {
-            return;
-        };
-        let Some(user) = self.users.get_mut(at) else {
-            return;
-        };
+    /// Counts one more of each of `limits` for the user at `at`, whatever there may be.
+    fn add(&mut self, at: usize, limits: &[Limit]) {
+        if let Some(user) = self.users.get_mut(at) {
+            for &limit in limits {
+                let more = |count: &mut u32| *count = count.wrapping_add(1);
 
-        for &limit in limits {
-            let more = |count: &mut u32| *count = count.wrapping_add(1);
-
-            more(of_mut(&mut user.used, limit));
-            more(of_mut(&mut self.used, limit));
-            user.all = user.all.wrapping_add(1);
+                more(of_mut(&mut user.used, limit));
+                more(of_mut(&mut self.used, limit));
+                user.all = user.all.wrapping_add(1);
+            }
         }
     }
 
@@ -310,16 +311,24 @@ impl DeviceAccount {
     /// `ENOMEM`.
     pub(crate) fn new(contexts: u32) -> Result<Arc<Self>> {
         let mut max = DEVICE_MAX;
+        let mut user_max = USER_MAX;
         let contexts = match contexts {
             0 => u32::MAX,
             contexts => {
                 *of_mut(&mut max, Limit::Contexts) = contexts;
+                // Of a single one there is no share: who comes second is told that it is taken.
+                if contexts > 1 {
+                    let share = contexts.saturating_sub(contexts.div_ceil(4));
+                    let most = of_mut(&mut user_max, Limit::Contexts);
+
+                    *most = share.min(*most);
+                }
                 contexts
             }
         };
         let books = Books {
             max,
-            user_max: USER_MAX,
+            user_max,
             used: [0; Limit::ALL.len()],
             users: KVVec::new(),
         };
@@ -389,6 +398,7 @@ impl DeviceAccount {
 /// What one open file has; a part of what its jobs keep, as they may outlive it.
 pub(crate) struct FileAccount {
     device: Arc<DeviceAccount>,
+    node: Node,
     /// Who has opened it.
     user: u32,
     /// Changed with the device's lock held.
@@ -403,11 +413,12 @@ impl FileAccount {
 
         init!(Self {
             device,
+            node,
             user: id,
             // As `Opened` counts it.
             used: [
                 Atomic::new(1),
-                Atomic::new((node == Node::Compute).into()),
+                Atomic::new((*node == Node::Compute).into()),
                 Atomic::new(0),
                 Atomic::new(0),
                 Atomic::new(0),
@@ -430,7 +441,7 @@ impl FileAccount {
         if now >= file_max(limit) {
             return Err(Refused::At(limit, Scope::File));
         }
-        books.take(self.user, &[limit])?;
+        books.take(self.user, &[limit], self.node)?;
         used.store(now + 1, Relaxed);
         Ok(())
     }
@@ -439,8 +450,10 @@ impl FileAccount {
     fn add(&self, limit: Limit) {
         let books = &mut *self.device.books.lock();
 
-        books.add(self.user, &[limit]);
-        of(&self.used, limit).fetch_add(1, Relaxed);
+        if let Ok(at) = books.find(self.user) {
+            books.add(at, &[limit]);
+            of(&self.used, limit).fetch_add(1, Relaxed);
+        }
     }
 
     /// Whether there may be one more for the file.
@@ -551,7 +564,8 @@ impl Opened {
         let FileAccount { device, user, .. } = file.account();
 
         loop {
-            let taken = device.books.lock().take(*user, node.counts_as());
+            let limits = node.counts_as();
+            let taken = device.books.lock().take(*user, limits, node);
 
             match taken {
                 Ok(()) => return Ok(Self { file, node }),
@@ -617,16 +631,16 @@ mod limits_tests {
         let mut books = books(4, 3, 100)?;
 
         for _ in 0..3 {
-            assert!(books.take(7, ONE).is_ok());
+            assert!(books.take(7, ONE, Node::Compute).is_ok());
         }
         let refused = Refused::At(Limit::Buffers, Scope::User);
-        assert!(books.take(7, ONE) == Err(refused));
-        assert!(books.take(8, ONE).is_ok());
+        assert!(books.take(7, ONE, Node::Compute) == Err(refused));
+        assert!(books.take(8, ONE, Node::Compute).is_ok());
         assert_eq!(used(&books, 7, Limit::Buffers), Some(3));
         assert_eq!(*of(&books.used, Limit::Buffers), 4);
         books.give(7, ONE);
-        assert!(books.take(7, ONE).is_ok());
-        assert!(books.take(7, ONE) == Err(refused));
+        assert!(books.take(7, ONE, Node::Compute).is_ok());
+        assert!(books.take(7, ONE, Node::Compute) == Err(refused));
         Ok(())
     }
 
@@ -635,13 +649,44 @@ mod limits_tests {
         let mut books = books(8, 100, 3)?;
 
         for id in 0..3 {
-            assert!(books.take(id, ONE).is_ok());
+            assert!(books.take(id, ONE, Node::Compute).is_ok());
         }
-        assert!(books.take(5, ONE) == Err(Refused::At(Limit::Buffers, Scope::Device)));
+        assert!(
+            books.take(5, ONE, Node::Compute) == Err(Refused::At(Limit::Buffers, Scope::Device))
+        );
         // Who was refused is not known, and has nothing.
         assert_eq!(used(&books, 5, Limit::Buffers), None);
         books.give(1, ONE);
-        assert!(books.take(5, ONE).is_ok());
+        assert!(books.take(5, ONE, Node::Compute).is_ok());
+        Ok(())
+    }
+
+    #[test]
+    fn control_is_not_locked_out() -> Result {
+        let mut books = books(4, 3, 2)?;
+
+        for id in 0..2 {
+            assert!(books.take(id, ONE, Node::Compute).is_ok());
+        }
+        assert!(
+            books.take(2, ONE, Node::Compute) == Err(Refused::At(Limit::Buffers, Scope::Device))
+        );
+        for _ in 0..3 {
+            assert!(books.take(2, ONE, Node::Control).is_ok());
+        }
+        let refused = Refused::At(Limit::Buffers, Scope::User);
+        assert!(books.take(2, ONE, Node::Control) == Err(refused));
+        Ok(())
+    }
+
+    #[test]
+    fn users_leave_some_contexts() -> Result {
+        for (contexts, share) in [(1, 1), (2, 1), (3, 2), (64, 48), (1 << 14, 1 << 12)] {
+            let device = DeviceAccount::new(contexts)?;
+
+            assert_eq!(device.max(Scope::User, Limit::Contexts), share);
+            assert_eq!(device.max(Scope::Device, Limit::Contexts), contexts);
+        }
         Ok(())
     }
 
@@ -652,7 +697,7 @@ mod limits_tests {
         let file = KBox::init(FileAccount::new(&device, Node::Compute, 7), GFP_KERNEL)?;
 
         device.make_room()?;
-        assert!(device.books.lock().take(7, BOTH).is_ok());
+        assert!(device.books.lock().take(7, BOTH, Node::Compute).is_ok());
         for limit in Limit::ALL {
             let refused = Refused::At(limit, Scope::File);
 
@@ -674,8 +719,10 @@ mod limits_tests {
         let mut books = books(4, 100, 100)?;
 
         *of_mut(&mut books.max, Limit::Contexts) = 1;
-        assert!(books.take(1, BOTH).is_ok());
-        assert!(books.take(1, BOTH) == Err(Refused::At(Limit::Contexts, Scope::Device)));
+        assert!(books.take(1, BOTH, Node::Compute).is_ok());
+        assert!(
+            books.take(1, BOTH, Node::Compute) == Err(Refused::At(Limit::Contexts, Scope::Device))
+        );
         assert_eq!(*of(&books.used, Limit::Files), 1);
         assert_eq!(used(&books, 1, Limit::Files), Some(1));
         books.give(1, BOTH);
@@ -688,18 +735,18 @@ mod limits_tests {
         let mut books = books(3, 100, 100)?;
 
         for id in [5, 1, 3] {
-            assert!(books.take(id, ONE).is_ok());
-            assert!(books.take(id, BOTH).is_ok());
+            assert!(books.take(id, ONE, Node::Compute).is_ok());
+            assert!(books.take(id, BOTH, Node::Compute).is_ok());
         }
         assert!(books.users.is_sorted_by_key(|user| user.id));
         // There is room for three.
-        assert!(books.take(2, ONE) == Err(Refused::NoRoom));
+        assert!(books.take(2, ONE, Node::Compute) == Err(Refused::NoRoom));
         assert_eq!(*of(&books.used, Limit::Buffers), 3);
         books.give(3, ONE);
-        assert!(books.take(2, ONE) == Err(Refused::NoRoom));
+        assert!(books.take(2, ONE, Node::Compute) == Err(Refused::NoRoom));
         books.give(3, BOTH);
         assert_eq!(used(&books, 3, Limit::Files), None);
-        assert!(books.take(2, ONE).is_ok());
+        assert!(books.take(2, ONE, Node::Compute).is_ok());
         assert!(books.users.is_sorted_by_key(|user| user.id));
         // To give back what nobody has changes nothing.
         books.give(9, ONE);

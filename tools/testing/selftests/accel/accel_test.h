@@ -125,6 +125,19 @@ const char *accel_class(void);
 /* What is in the class now: the numbers of compute nodes, ascending. */
 int accel_numbers(unsigned int *numbers, int most);
 
+/* Lets a user have all contexts of the device of a node, until it goes. */
+static inline int accel_take_all_contexts(const char *node)
+{
+	unsigned int number;
+	char path[96];
+
+	if (sscanf(node, "/dev/accel/accel%u", &number) != 1)
+		return -EINVAL;
+	snprintf(path, sizeof(path), "/sys/class/%s/accel%u/limits/%s",
+		 accel_class(), number, "user_contexts");
+	return accel_write_line(path, "max");
+}
+
 /* PCI addresses of the devices of a kind, in order of the bus. */
 struct accel_pci {
 	char address[4][32];

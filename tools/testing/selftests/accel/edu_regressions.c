@@ -35,6 +35,7 @@ TEST_F(edu_regressions, max_contexts)
 	int controls[64], one_more;
 
 	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &limit));
+	ASSERT_EQ(0, accel_take_all_contexts(accel_target()->compute));
 	for (int i = 0; i < ACCEL_EDU_CONTEXTS_MAX; i++) {
 		fds[i] = accel_open(O_RDWR | O_CLOEXEC);
 		ASSERT_LE(0, fds[i]) TH_LOG("%d: %d", i, fds[i]);

@@ -146,7 +146,8 @@ static int make_one(struct made *on, uid_t user, uint32_t limit, uint64_t *one)
 	switch (limit) {
 	case ACCEL_LIMIT_FILES:
 	case ACCEL_LIMIT_CONTEXTS:
-		ret = open_as(user, limit == ACCEL_LIMIT_FILES);
+		/* Control files are the user's only. */
+		ret = open_as(user, false);
 		*one = ret;
 		return ret < 0 ? ret : 0;
 	case ACCEL_LIMIT_BUFFERS:
@@ -294,14 +295,14 @@ static int read_types(int fd, uint32_t *types, int most)
 }
 
 /*
- * Unread events of a user and of the device, at n and n + 1, on both nodes: of
+ * Unread events of a user, on both nodes, and of the device, at n and n + 1: of
  * one more the oldest of the same file is lost, or itself if that has no other.
  */
 TEST_F(limits_set, events)
 {
 	enum { MORE = 5 };
 
-	for (int n = 0; n < 4; n++) {
+	for (int n = 0; n < 3; n++) {
 		const char *scope = scopes[n & 1];
 		int full = open_as(ALICE, n & 2), empty = open_as(ALICE, n & 2);
 		int other = open_as(BOB, n & 2);
@@ -396,6 +397,55 @@ TEST_F(limits_set, hardware_contexts)
 		EXPECT_EQ(0, set_limit("device", ACCEL_LIMIT_CONTEXTS, "max"));
 		EXPECT_EQ(0, set_limit("device", ACCEL_LIMIT_CONTEXTS, before));
 	}
+}
+
+/* A user leaves some of what a device takes; and is told that it is his limit. */
+TEST_F_TIMEOUT(limits_set, one_user_leaves_some, 60)
+{
+	enum { CONTEXTS = 64 };
+	struct accel_info_identity id;
+	int fds[CONTEXTS], bobs, count = 0;
+
+	ASSERT_EQ(0, accel_info(self->fd, ACCEL_INFO_IDENTITY, 0, &id,
+				sizeof(id)));
+	if (!id.max_contexts || id.max_contexts > CONTEXTS)
+		return;
+	while (count < CONTEXTS) {
+		fds[count] = open_as(ALICE, false);
+		if (fds[count] < 0)
+			break;
+		count++;
+	}
+	ASSERT_GT(CONTEXTS, count);
+	EXPECT_EQ(-EDQUOT, fds[count]);
+	EXPECT_EQ(id.max_contexts - (id.max_contexts + 3) / 4, (uint32_t)count);
+	bobs = open_as(BOB, false);
+	EXPECT_LE(0, bobs);
+	close(bobs);
+	while (count--)
+		close(fds[count]);
+}
+
+/* Those who compute do not keep anybody from the control node. */
+TEST_F(limits_set, control_is_always_there)
+{
+	char before[32];
+	int fd;
+
+	ASSERT_EQ(0, get_limit("device", ACCEL_LIMIT_FILES, before,
+			       sizeof(before)));
+	ASSERT_EQ(0, set_limit_to("device", ACCEL_LIMIT_FILES, 1));
+	EXPECT_EQ(-ENOSPC, open_as(BOB, false));
+	fd = open_as(BOB, true);
+	EXPECT_LE(0, fd);
+	close(fd);
+	ASSERT_EQ(0, set_limit("device", ACCEL_LIMIT_FILES, before));
+	/* The user's own limit holds. */
+	ASSERT_EQ(0,
+		  get_limit("user", ACCEL_LIMIT_FILES, before, sizeof(before)));
+	ASSERT_EQ(0, set_limit_to("user", ACCEL_LIMIT_FILES, 0));
+	EXPECT_EQ(-EDQUOT, open_as(BOB, true));
+	ASSERT_EQ(0, set_limit("user", ACCEL_LIMIT_FILES, before));
 }
 
 struct race {

@@ -255,6 +255,7 @@ TEST_F(nodes, opened_many_times)
 				sizeof(id)));
 	if (id.max_contexts && id.max_contexts < COUNT)
 		most = id.max_contexts;
+	ASSERT_EQ(0, accel_take_all_contexts(accel_target()->compute));
 	for (int i = 0; i < most; i++) {
 		compute[i] = accel_open(O_RDWR | O_CLOEXEC);
 		ASSERT_LE(0, compute[i]);

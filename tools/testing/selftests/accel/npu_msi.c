@@ -142,6 +142,7 @@ TEST_F(npu_msi, limits)
 
 	ASSERT_EQ(0, npu_open_node(&other, self->cards[1].node));
 	free = npu_memory_free(&other);
+	ASSERT_EQ(0, accel_take_all_contexts(self->cards[0].node));
 	for (int i = 0; i < ACCEL_NPU_CONTEXTS_MAX; i++)
 		ASSERT_EQ(0, npu_open_node(&npus[i], self->cards[0].node));
 	EXPECT_EQ(-1, open(self->cards[0].node, O_RDWR | O_CLOEXEC));

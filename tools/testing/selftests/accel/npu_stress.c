@@ -237,6 +237,7 @@ TEST_F(npu_stress, contexts)
 	struct npu npus[ACCEL_NPU_CONTEXTS_MAX];
 	uint64_t point;
 
+	ASSERT_EQ(0, accel_take_all_contexts(accel_target()->compute));
 	/* One is the fixture's. */
 	for (int round = 0; round < 2; round++) {
 		for (int i = 1; i < ACCEL_NPU_CONTEXTS_MAX; i++) {

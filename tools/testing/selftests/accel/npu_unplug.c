@@ -34,6 +34,7 @@ TEST_F_TIMEOUT(npu_unplug, tlb_stuck, 120)
 	static struct npu npus[ACCEL_NPU_CONTEXTS_MAX];
 
 	for (int round = 0; round < ROUNDS; round++) {
+		ASSERT_EQ(0, accel_take_all_contexts(accel_target()->compute));
 		for (int i = 0; i < ACCEL_NPU_CONTEXTS_MAX; i++) {
 			uint64_t point;
 
