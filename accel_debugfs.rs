@@ -110,18 +110,18 @@ pub(crate) fn add(device: &Device, index: usize, parent: &Directory) -> Result<D
 ///
 /// # Errors
 ///
-/// `ENODEV` when the device is gone; `EFBIG` when there is too much; `ENOMEM`; for a driver's file
-/// `EAGAIN` when the hardware is not to be asked, and the driver's.
+/// `ENODEV` when the device is gone; `ENOMEM`; for a driver's file `EAGAIN` when the hardware is not
+/// to be asked, and the driver's.
 pub(crate) fn open(key: usize) -> Result<Report> {
     let device = minor::get(key >> FILE_BITS).ok_or(ENODEV)?;
     let file = key & ((1 << FILE_BITS) - 1);
     let mut report = Report::new();
 
-    match FILES.get(file) {
+    let shown = match FILES.get(file) {
         Some(about) => {
             let monitor = device.slot().monitor(MonitorKind::ATTRIBUTE)?;
 
-            (about.show)(&device, &monitor, &mut report)?;
+            (about.show)(&device, &monitor, &mut report)
         }
         None => {
             let Some(guard) = device.slot().enter(Kind::DRIVER_SHOW) else {
@@ -131,8 +131,14 @@ pub(crate) fn open(key: usize) -> Result<Report> {
                 });
             };
 
-            guard.debug_file(&device, file - FILES.len(), &mut report)?;
+            guard.debug_file(&device, file - FILES.len(), &mut report)
         }
+    };
+
+    match shown {
+        // Users decide how much there is: they must not decide that nothing is told.
+        Err(err) if err == EFBIG => report.cut()?,
+        shown => shown?,
     }
     Ok(report)
 }

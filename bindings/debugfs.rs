@@ -29,6 +29,9 @@ use kernel::{
 /// Most bytes of a [`Report`].
 const REPORT_MAX: usize = 16 << 20;
 
+/// What a text ends with that is longer.
+const CUT: &[u8] = b"...\n";
+
 /// Text that is made for whoever reads a file.
 pub struct Report {
     bytes: KVVec<u8>,
@@ -45,13 +48,27 @@ impl Report {
     ///
     /// # Errors
     ///
-    /// `EFBIG` when there is more than 16 MiB; `ENOMEM`.
+    /// `EFBIG` when there is more than 16 MiB: readers get what there is, and are told so; `ENOMEM`.
     pub fn add(&mut self, text: fmt::Arguments<'_>) -> Result {
         // Why it failed is in how much there is.
         fmt::write(self, text).map_err(|_| match self.bytes.len() < REPORT_MAX {
             true => ENOMEM,
             false => EFBIG,
         })
+    }
+
+    /// Ends it with a line that says that there is more.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn cut(&mut self) -> Result {
+        // Not in the middle of a line.
+        while self.bytes.last().is_some_and(|byte| *byte != b'\n') {
+            self.bytes.pop();
+        }
+        self.bytes.extend_from_slice(CUT, GFP_KERNEL_ACCOUNT)?;
+        Ok(())
     }
 }
 
