@@ -12,15 +12,17 @@ use accel::{
 };
 use kernel::prelude::*;
 
-/// Makes an attribute of a sensor: its name, its type, and its value of the register's.
+/// Makes an attribute of a sensor: its name, its type, and its value of the register's; and
+/// `ROOT_ONLY` where it tells, read often, what the card computes for others.
 macro_rules! sensor {
-    ($(#[$about:meta])* $type:ident, $name:literal, $value:ty, $convert:expr) => {
+    ($(#[$about:meta])* $type:ident, $name:literal, $value:ty, $convert:expr $(, $root:ident)?) => {
         $(#[$about])*
         pub(crate) struct $type;
 
         #[vtable]
         impl accel::Attribute<Npu> for $type {
             const NAME: &'static str = $name;
+            $(const $root: bool = true;)?
             type Value = $value;
 
             fn show(device: &Lent<'_, '_, Npu>) -> Result<$value> {
@@ -41,9 +43,9 @@ sensor!(
 sensor!(TemperatureLimit, "temp_limit_millicelsius", i64, |raw| (raw
     as i32)
     .into());
-sensor!(Power, "power_milliwatts", u64, u64::from);
+sensor!(Power, "power_milliwatts", u64, u64::from, ROOT_ONLY);
 sensor!(PowerLimit, "power_limit_milliwatts", u64, u64::from);
-sensor!(Voltage, "core_millivolts", u64, u64::from);
+sensor!(Voltage, "core_millivolts", u64, u64::from, ROOT_ONLY);
 sensor!(CoreClock, "core_clock_hertz", u64, |raw| {
     u64::from(raw) * HERTZ_PER_KILOHERTZ
 });

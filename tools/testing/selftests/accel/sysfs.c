@@ -383,6 +383,10 @@ TEST_F(sysfs, sensors)
 		{ "attributes/ecc_corrected_count", 0, 1000 },
 		{ "attributes/ecc_uncorrected_count", 0, 1000 },
 	};
+	static const char *const secret[] = {
+		"attributes/power_milliwatts",
+		"attributes/core_millivolts",
+	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(sensors); i++) {
 		if (accel_target()->kind != ACCEL_NPU) {
@@ -394,6 +398,16 @@ TEST_F(sysfs, sensors)
 		TH_LOG("%s", sensors[i].name);
 		EXPECT_GE(sensors[i].most, number(sensors[i].name))
 		TH_LOG("%s", sensors[i].name);
+	}
+	/* What others compute is not to be read off. */
+	for (size_t i = 0; i < ARRAY_SIZE(secret); i++) {
+		char path[256];
+
+		if (accel_target()->kind != ACCEL_NPU)
+			break;
+		attribute_path(path, false, secret[i]);
+		EXPECT_EQ(0, try_read(path));
+		EXPECT_EQ(EACCES, as_nobody(try_read, path));
 	}
 }
 
