@@ -8,6 +8,8 @@
 #include "kselftest_harness.h"
 #include "npu.h"
 
+#include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #define DATA NPU_FREE
@@ -258,6 +260,179 @@ TEST_F(npu_stress, contexts)
 		for (int i = 1; i < ACCEL_NPU_CONTEXTS_MAX; i++)
 			npu_close(&npus[i]);
 	}
+}
+
+struct storm {
+	struct npu npu;
+	bool stop;
+	int result;
+};
+
+/* Jobs that end as fast as they can be told, in batches. */
+static void *submit_on(void *data)
+{
+	struct accel_npu_job jobs[ACCEL_NPU_BATCH_MAX];
+	struct storm *storm = data;
+	uint64_t point;
+
+	storm->npu.list[0] = npu_nop();
+	for (size_t i = 0; i < ACCEL_NPU_BATCH_MAX; i++)
+		jobs[i] = (struct accel_npu_job){ .address = NPU_LIST,
+						  .count = 1 };
+	while (!storm->result &&
+	       !__atomic_load_n(&storm->stop, __ATOMIC_RELAXED)) {
+		int ret = npu_submit_jobs(&storm->npu, jobs,
+					  ACCEL_NPU_BATCH_MAX, 0, 60000,
+					  &point);
+
+		if (ret == -EAGAIN)
+			accel_sleep_ms(1);
+		else
+			storm->result = ret;
+	}
+	return NULL;
+}
+
+#define COPIES 1000
+#define WATCHING 60
+
+/*
+ * Each end of a job woke all who watch the file, in the thread that looks for
+ * everybody's completions: one file watched sixty thousand times was enough for
+ * nobody else's jobs to end.
+ */
+TEST_F_TIMEOUT(npu_stress, watched_file_starves_nobody, 60)
+{
+	struct rlimit many = { 2 * COPIES, 2 * COPIES }, before;
+	struct epoll_event event = { .events = EPOLLIN };
+	int copies[COPIES], epolls[WATCHING];
+	int64_t longest = 0;
+	struct storm storm = {};
+	pthread_t thread;
+
+	ASSERT_EQ(0, getrlimit(RLIMIT_NOFILE, &before));
+	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &many));
+	ASSERT_EQ(0, npu_open(&storm.npu));
+	for (int i = 0; i < COPIES; i++) {
+		copies[i] = dup(storm.npu.fd);
+		ASSERT_LE(0, copies[i]);
+	}
+	for (int i = 0; i < WATCHING; i++) {
+		epolls[i] = epoll_create1(EPOLL_CLOEXEC);
+		ASSERT_LE(0, epolls[i]);
+		for (int j = 0; j < COPIES; j++)
+			ASSERT_EQ(0, epoll_ctl(epolls[i], EPOLL_CTL_ADD,
+					       copies[j], &event));
+	}
+	ASSERT_EQ(0, pthread_create(&thread, NULL, submit_on, &storm));
+	for (int i = 0; i < 5; i++) {
+		int64_t begin = accel_now();
+
+		EXPECT_EQ(0, npu_run_one(&self->npu, npu_nop()));
+		if (accel_now() - begin > longest)
+			longest = accel_now() - begin;
+	}
+	__atomic_store_n(&storm.stop, true, __ATOMIC_RELAXED);
+	pthread_join(thread, NULL);
+	for (int i = 0; i < WATCHING; i++)
+		close(epolls[i]);
+	for (int i = 0; i < COPIES; i++)
+		close(copies[i]);
+	TH_LOG("longest %lld ms", (long long)(longest / NSEC_PER_MSEC));
+	EXPECT_GT(accel_patience() * NSEC_PER_SEC, longest);
+	EXPECT_EQ(0, storm.result);
+	npu_close(&storm.npu);
+	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &before));
+}
+
+#define MAPPED (256 * MIB)
+#define TIMES 16
+#define RESETS 20
+
+/* Much, in small pages: neither end of the buffer lies right. */
+static void *map_on(void *data)
+{
+	struct storm *storm = data;
+	uint32_t buffer;
+
+	storm->result = accel_buffer_create(storm->npu.fd, MAPPED, &buffer);
+	while (!storm->result &&
+	       !__atomic_load_n(&storm->stop, __ATOMIC_RELAXED)) {
+		for (int i = 0; i < TIMES && !storm->result; i++)
+			storm->result = npu_map(&storm->npu, buffer, NPU_RW, 0,
+						MAPPED,
+						NPU_FREE + 4096 + i * MAPPED);
+		if (!storm->result)
+			storm->result = npu_unmap(&storm->npu, NPU_FREE + 4096,
+						  TIMES * MAPPED);
+	}
+	return NULL;
+}
+
+/*
+ * Calls that map and unmap much make way for a reset, and are done as if there
+ * had been none.
+ */
+TEST_F_TIMEOUT(npu_stress, maps_beside_resets, 60)
+{
+	struct storm storm = {};
+	int64_t longest = 0;
+	pthread_t thread;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/sys/class/%s/accel%u/reset",
+		 accel_class(), accel_target()->number);
+	ASSERT_EQ(0, npu_open(&storm.npu));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, map_on, &storm));
+	for (int i = 0; i < RESETS; i++) {
+		int64_t begin, before = npu_stat("resets");
+
+		accel_sleep_ms(50 + i);
+		begin = accel_now();
+		ASSERT_EQ(0, accel_write_line(path, "1"));
+		while (npu_stat("resets") == before &&
+		       accel_now() - begin < 10 * NSEC_PER_SEC)
+			accel_sleep_ms(1);
+		if (accel_now() - begin > longest)
+			longest = accel_now() - begin;
+	}
+	__atomic_store_n(&storm.stop, true, __ATOMIC_RELAXED);
+	pthread_join(thread, NULL);
+	TH_LOG("longest %lld ms", (long long)(longest / NSEC_PER_MSEC));
+	EXPECT_GT(accel_patience() * NSEC_PER_SEC, longest);
+	EXPECT_EQ(0, storm.result);
+	EXPECT_EQ(0, npu_check(&storm.npu));
+	npu_close(&storm.npu);
+	EXPECT_EQ(0, npu_recovers(NPU_JOB_MS));
+}
+
+/* Blocks of 2 MiB whose every second page is free, and pages of one MAP. */
+#define HOLED 26
+#define PIECES 6400
+#define PAGE 4096UL
+
+/* Memory in ever so many pieces took ever so long to zero, inside the gate. */
+TEST_F_TIMEOUT(npu_stress, fragmented, 60)
+{
+	const uint64_t holed = NPU_FREE + 1024 * MIB;
+	const uint64_t rest = holed + 1024 * MIB, at = rest + 1024 * MIB;
+	struct npu other;
+	int64_t left;
+
+	ASSERT_EQ(0, npu_open(&other));
+	ASSERT_EQ(0, npu_map_device(&other, NPU_RW, HOLED * HUGE_PAGE, holed));
+	for (int64_t i = 0; i < HOLED * (int64_t)(HUGE_PAGE / PAGE); i += 2)
+		ASSERT_EQ(0, npu_unmap(&other, holed + i * PAGE, PAGE));
+	/* All other blocks but three, which are for tables too. */
+	left = npu_memory_free(&other) / HUGE_PAGE - HOLED / 2 - 3;
+	ASSERT_LT(0, left);
+	ASSERT_EQ(0, npu_map_device(&other, NPU_RW, left * HUGE_PAGE, rest));
+	ASSERT_LT(PIECES * (int64_t)PAGE, npu_memory_free(&other));
+	EXPECT_EQ(-ENOSPC,
+		  npu_map_device(&other, NPU_RW, PIECES * PAGE, at + PAGE));
+	/* In less at a time it is to be had. */
+	EXPECT_EQ(0, npu_map_device(&other, NPU_RW, PIECES / 2 * PAGE, at));
+	npu_close(&other);
 }
 
 /* The context is the file: parent and child share it. */
