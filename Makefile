@@ -24,7 +24,7 @@ endif
 obj-$(CONFIG_COMPUTE_ACCEL) += accel.o drivers/ samples/
 obj-m += $(accel-tools)
 accel-y := accel_core.o bindings/gate.o bindings/helpers.o bindings/power.o bindings/user.o \
-	   bindings/exports.o
+	   bindings/wake.o bindings/exports.o
 
 ccflags-y += -I$(src)/include/uapi -I$(obj)/bindings
 
@@ -67,7 +67,8 @@ quiet_cmd_accel_exports = EXPORTS $@
 		{ printf "extern int %s; EXPORT_SYMBOL_NS_GPL(%s, \"ACCEL\");\n", $$3, $$3 }' | sort -u > $@
 
 $(obj)/bindings/exports_generated.h: $(obj)/accel_core.o $(obj)/bindings/gate.o \
-				     $(obj)/bindings/helpers.o $(obj)/bindings/user.o FORCE
+				     $(obj)/bindings/helpers.o $(obj)/bindings/user.o \
+				     $(obj)/bindings/wake.o FORCE
 	$(call if_changed,accel_exports)
 
 $(obj)/bindings/exports.o: $(obj)/bindings/exports_generated.h
