@@ -373,7 +373,7 @@ impl Guest<'_> {
                     "-icount",
                     "shift=0,sleep=off",
                 ])
-                .args(["-cpu", "max,erms=off,fsrm=off"]),
+                .args(["-cpu", "max,erms=off,fsrm=off,fsrs=off"]),
         };
         if let Some(plugin) = &self.plugin {
             qemu.arg("-plugin").arg(plugin);
