@@ -177,25 +177,24 @@ impl File {
     }
 
     fn new(device: &Arc<Device>, node: Node) -> Result<Arc<Self>> {
-        let opener = Opener::current();
-        let account = FileAccount::new(device.account(), node, opener.user());
-        let watch = Arc::pin_init(Watch::new(account), GFP_KERNEL_ACCOUNT)?;
-        let opened = Opened::new(watch, node)?;
+        let init = try_init!(Self {
+            opener <- Opener::current(),
+            device: device.clone(),
+            opened: {
+                let account = FileAccount::new(device.account(), node, opener.user());
+                let watch = Arc::pin_init(Watch::new(account), GFP_KERNEL_ACCOUNT)?;
 
-        Ok(Arc::new(
-            Self {
-                device: device.clone(),
-                opened,
-                client: device.next_client(),
-                opener,
-                context: ContextSlot::empty(),
-                context_lost: SetOnce::new(),
-                position: Atomic::new(0),
-                objects: SetOnce::new(),
-                buffer_bytes: Atomic::new(0),
+                Opened::new(watch, node)?
             },
-            GFP_KERNEL_ACCOUNT,
-        )?)
+            client: device.next_client(),
+            context: ContextSlot::empty(),
+            context_lost: SetOnce::new(),
+            position: Atomic::new(0),
+            objects: SetOnce::new(),
+            buffer_bytes: Atomic::new(0),
+        }? Error);
+
+        Arc::try_init(init, GFP_KERNEL_ACCOUNT)
     }
 
     /// Ends a file that nothing uses any more.

@@ -6,8 +6,11 @@
 //! [`include/linux/cred.h`](srctree/include/linux/cred.h)
 
 use super::raw;
-use core::mem::MaybeUninit;
-use kernel::ffi::c_char;
+use kernel::{
+    ffi::c_char,
+    prelude::*, //
+};
+use pin_init::init_from_closure;
 
 /// The process that has opened a file, as it was then.
 ///
@@ -22,16 +25,18 @@ unsafe impl Send for Opener {}
 unsafe impl Sync for Opener {}
 
 impl Opener {
-    /// The current process.
+    /// The current process, written where it is to be: files are opened often.
     #[inline]
-    pub(crate) fn current() -> Self {
-        let mut opener = MaybeUninit::uninit();
+    pub(crate) fn current() -> impl Init<Self> {
+        let init = |slot: *mut Self| {
+            // INVARIANT: It is filled by this.
+            // SAFETY: `slot` is valid for writes, and so is its only field.
+            unsafe { raw::accel_opener_get(&raw mut (*slot).0) };
+            Ok(())
+        };
 
-        // SAFETY: `opener` is valid for writes.
-        unsafe { raw::accel_opener_get(opener.as_mut_ptr()) };
-        // INVARIANT: It has just been filled.
-        // SAFETY: The call has written all of it.
-        Self(unsafe { opener.assume_init() })
+        // SAFETY: The call writes all of it; it never fails, and it may be moved.
+        unsafe { init_from_closure(init) }
     }
 
     /// The effective user id, as the kernel has it.
