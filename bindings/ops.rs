@@ -48,7 +48,11 @@ use crate::{
 };
 use core::{
     marker::PhantomData,
-    ptr::NonNull, //
+    mem::MaybeUninit,
+    ptr::{
+        drop_in_place,
+        NonNull, //
+    }, //
 };
 use kernel::{
     bindings,
@@ -204,7 +208,13 @@ impl<D: Driver> Table<D> {
         from_result(|| {
             // SAFETY: By this function's requirements.
             let lent = unsafe { Lent::<D>::from_raw(&*raw) };
-            let boxed = KBox::pin_init(D::open(&lent), GFP_KERNEL_ACCOUNT)?;
+            let room = if size_of::<D::Context>() == 0 {
+                // SAFETY: A box of nothing dangles. The allocator would find that out itself.
+                unsafe { KBox::from_raw(NonNull::<MaybeUninit<D::Context>>::dangling().as_ptr()) }
+            } else {
+                KBox::new_uninit(GFP_KERNEL_ACCOUNT)?
+            };
+            let boxed = room.write_pin_init(D::open(&lent))?;
             // SAFETY: What is pinned stays where it is until `close` makes it a box again.
             let boxed = KBox::into_raw(unsafe { Pin::into_inner_unchecked(boxed) });
 
@@ -227,6 +237,13 @@ impl<D: Driver> Table<D> {
         if D::HAS_CLOSE {
             // SAFETY: By this function's requirements.
             D::close(&unsafe { Lent::<D>::from_raw(raw) }, context.as_ref());
+        }
+        if size_of::<D::Context>() == 0 {
+            // SAFETY: It is dropped where it is.
+            let context = KBox::into_raw(unsafe { Pin::into_inner_unchecked(context) });
+
+            // SAFETY: It is valid, nobody uses it again, and nothing was allocated.
+            unsafe { drop_in_place(context) };
         }
     }
 
