@@ -681,7 +681,7 @@ mod limits_tests {
 
     #[test]
     fn users_leave_some_contexts() -> Result {
-        for (contexts, share) in [(1, 1), (2, 1), (3, 2), (64, 48), (1 << 14, 1 << 12)] {
+        for (contexts, share) in [(1, 1 << 12), (2, 1), (3, 2), (64, 48), (1 << 14, 1 << 12)] {
             let device = DeviceAccount::new(contexts)?;
 
             assert_eq!(device.max(Scope::User, Limit::Contexts), share);
