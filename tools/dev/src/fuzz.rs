@@ -57,6 +57,8 @@ struct Told {
     last: VecDeque<String>,
     /// Those that reached something new, in order.
     kept: Vec<String>,
+    /// Those that took too long.
+    killed: Vec<String>,
     /// Functions, and how far each was reached.
     reached: Vec<String>,
 }
@@ -75,6 +77,7 @@ impl Told {
                     }
                 }
                 Some(("keep", program)) => self.kept.push(program.to_owned()),
+                Some(("killed", program)) => self.killed.push(program.to_owned()),
                 Some(("reached", function)) => self.reached.push(function.to_owned()),
                 _ => {}
             }
@@ -234,6 +237,14 @@ pub fn run(
     };
     let done = follow(guest, pass_on)?;
     let code = exit_code(&done.ended);
+    if !done.told.killed.is_empty() {
+        let path = folder(place)?.join("killed.jsonl");
+        replace(&path, &done.told.killed)?;
+        say(format!(
+            "programs that took too long: make fuzz REPLAY={}",
+            path.display()
+        ));
+    }
     if !done.told.reached.is_empty() {
         let path = folder(place)?.join("reached.txt");
         replace(&path, &done.told.reached)?;

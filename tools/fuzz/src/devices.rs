@@ -49,7 +49,7 @@ enum Origin {
     Module(String, PathBuf),
 }
 
-/// Files of a device in sysfs, and those of the subsystem in debugfs.
+/// Files of a device in sysfs and in debugfs.
 #[derive(Debug, Clone, Default)]
 struct Files {
     all: Vec<PathBuf>,
@@ -65,6 +65,8 @@ pub struct Devices {
     parents: BTreeMap<Device, Parent>,
     /// By the folder of the compute node. To look for them takes longer than to read one.
     files: Mutex<BTreeMap<PathBuf, Arc<Files>>>,
+    /// Whether the kernel can have only the devices sleep: from any other sleep nobody wakes it.
+    can_suspend: bool,
 }
 
 fn errno(error: &std::io::Error) -> i32 {
@@ -266,6 +268,14 @@ impl Devices {
         put(nth(&files.writable, file)?, text)
     }
 
+    /// Has all devices sleep and wake.
+    pub fn suspend(&self) -> Answer {
+        if !self.can_suspend {
+            return Err(libc::EOPNOTSUPP);
+        }
+        put(Path::new("/sys/power/state"), "mem")
+    }
+
     /// Says a line to the model of the NPU.
     pub fn inject(&self, line: &str) -> Answer {
         put(Path::new(MODEL), &format!("{line}\n"))
@@ -310,8 +320,13 @@ impl Devices {
         done
     }
 
-    /// Makes those anew that are to be otherwise than a guest has them.
-    pub fn prepare(&self, patience: u32) -> Result<()> {
+    /// Makes the guest as it is to be for programs.
+    pub fn prepare(&mut self, patience: u32) -> Result<()> {
+        let set = |path: &str, text| put(Path::new(path), text).is_ok();
+        self.can_suspend = set("/sys/power/pm_test", "devices")
+            // The system wakes at once, and does not wait long for processes that do not stop.
+            && set("/sys/module/suspend/parameters/pm_test_delay", "0")
+            && set("/sys/power/pm_freeze_timeout", "2000");
         let _ = self.unbind(Device::Mock);
         self.restore_one(Device::Mock, patience)
     }
@@ -389,7 +404,7 @@ fn files_of(folder: &Path) -> Vec<PathBuf> {
     let debugfs = fs::read_dir("/sys/kernel/debug");
     for entry in debugfs.into_iter().flatten().flatten() {
         if name_of(&entry.path()).starts_with("accel") {
-            list(&entry.path(), 3, &mut found);
+            list(&entry.path().join(name_of(folder)), 2, &mut found);
         }
     }
     found.sort();

@@ -225,7 +225,7 @@ impl<R: Rand> Dice<'_, R> {
     fn memory(&mut self) -> Step {
         let map = self.small();
         let pages = self.pick(&[1, 1, 1, 2, 4, 16, 512, 1024, 0]);
-        match self.below(8) {
+        match self.below(9) {
             0 | 1 => Step::Mmap {
                 file: self.which(),
                 offset: if self.once_in(4) {
@@ -258,6 +258,11 @@ impl<R: Rand> Dice<'_, R> {
             6 => Step::Touch {
                 map,
                 offset: self.pick(&[0, 4096, 8192, 1 << 21, 4095]),
+                write: self.once_in(2),
+            },
+            7 => Step::Peek {
+                map,
+                offset: self.pick(&[0, 4092, 8192, 1 << 21]),
                 write: self.once_in(2),
             },
             _ => {
@@ -306,14 +311,15 @@ impl<R: Rand> Dice<'_, R> {
     fn upheaval(&mut self) -> Step {
         use Device::*;
         let device = self.pick(&[Mock, Null, Edu, Edu, Edu, Edu2, Npu]);
-        match self.below(6) {
-            0 => Step::Unbind { device },
-            1 => Step::Bind { device },
-            2 => Step::Reset {
+        match self.below(13) {
+            12 => Step::Suspend {},
+            0 | 6 => Step::Unbind { device },
+            1 | 7 => Step::Bind { device },
+            2 | 8 => Step::Reset {
                 device: self.pick(&[Mock, Mock, Npu, Npu, Null, Edu]),
                 bus: self.once_in(3),
             },
-            3 | 4 => Step::Set {
+            3 | 4 | 9 | 10 => Step::Set {
                 device: self.pick(&[Mock, Mock, Npu, Null, Edu]),
                 file: self.byte(),
                 text: self.pick(TEXTS).to_owned(),

@@ -311,6 +311,12 @@ pub enum Step {
         offset: u32,
         write: bool,
     },
+    /// Reads or writes eight bytes of a mapping as a debugger does.
+    Peek {
+        map: u8,
+        offset: u32,
+        write: bool,
+    },
     /// Writes words to a mapping.
     Store {
         map: u8,
@@ -351,6 +357,8 @@ pub enum Step {
     Inject {
         line: String,
     },
+    /// Has all devices sleep as they do when the system does, and wakes them.
+    Suspend {},
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
@@ -360,7 +368,7 @@ fn is_false(value: &bool) -> bool {
 
 impl Step {
     /// How many numbers `kind` gives.
-    pub const KINDS: usize = 27;
+    pub const KINDS: usize = 29;
 
     /// A number for what it does, below `KINDS`.
     pub fn kind(&self) -> usize {
@@ -392,6 +400,8 @@ impl Step {
             Self::Bind { .. } => 24,
             Self::Reset { .. } => 25,
             Self::Inject { .. } => 26,
+            Self::Peek { .. } => 27,
+            Self::Suspend {} => 28,
         }
     }
 }

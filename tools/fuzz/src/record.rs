@@ -37,6 +37,11 @@ impl Record {
         self.say("keep", &program.to_json())
     }
 
+    /// This one did not end.
+    pub fn was_killed(&mut self, program: &Program) -> Result<()> {
+        self.say("killed", &program.to_json())
+    }
+
     /// How far a function was reached.
     pub fn reached(&mut self, function: &str) -> Result<()> {
         self.say("reached", function)

@@ -71,6 +71,18 @@ pub fn write(fd: i32, address: u64, bytes: usize) -> Answer {
     answer(unsafe { libc::write(fd, address as *const c_void, bytes) } as i64)
 }
 
+/// Reads from, or writes to, a place in a file.
+pub fn transfer_at(fd: i32, address: u64, bytes: usize, place: u64, write: bool) -> Answer {
+    let (address, place) = (address as *mut c_void, place as i64);
+    // SAFETY: as for `ioctl`.
+    answer(unsafe {
+        match write {
+            true => libc::pwrite(fd, address, bytes, place),
+            false => libc::pread(fd, address, bytes, place),
+        }
+    } as i64)
+}
+
 pub fn eventfd(start: u32) -> Answer {
     // SAFETY: no memory is involved.
     answer(unsafe { libc::eventfd(start, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) }.into())

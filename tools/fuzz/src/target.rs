@@ -64,11 +64,15 @@ const MOCK_RESET: &str = "ACCEL_MOCK_IOCTL_RESET";
 const MOCK_SLEEP: &str = "ACCEL_MOCK_IOCTL_SLEEP";
 
 /// The program without what takes long; none if it has nothing of that. Modules are not unloaded,
-/// and the mock's resets do not fail: only unloading its module would help it.
+/// the system does not sleep, and the mock's resets do not fail: only unloading its module would help it.
 fn cheap(program: &Program, is_of_module: impl Fn(Device) -> bool) -> Option<Program> {
     let mut cheap = program.clone();
     for steps in &mut cheap.threads {
-        steps.retain(|step| !matches!(step, Step::Unbind { device } if is_of_module(*device)));
+        steps.retain(|step| match step {
+            Step::Unbind { device } => !is_of_module(*device),
+            Step::Suspend {} => false,
+            _ => true,
+        });
         for step in steps {
             let Step::Ioctl { call, fields, .. } = step else {
                 continue;
@@ -88,7 +92,9 @@ impl Upheaval {
         let mut found = Self::default();
         for step in program.threads.iter().flatten() {
             match step {
-                Step::Unbind { .. } | Step::Bind { .. } | Step::Reset { .. } => found.any = true,
+                Step::Unbind { .. } | Step::Bind { .. } | Step::Reset { .. } | Step::Suspend {} => {
+                    found.any = true
+                }
                 Step::Set { device, .. } => found.told.push(*device),
                 Step::Inject { .. } => found.told.push(Device::Npu),
                 Step::Ioctl { call, .. }
@@ -109,7 +115,7 @@ impl Upheaval {
 impl Target {
     /// With `exact` programs run as they are; else steps that take long are now and then left out.
     pub fn new(record: Record, signs: Signs, patience: u32, exact: bool) -> Result<Self> {
-        let devices = Devices::find();
+        let mut devices = Devices::find();
         devices.expect_all()?;
         devices.prepare(patience)?;
         Ok(Self {
@@ -170,7 +176,10 @@ impl Target {
         };
         let (time, death) = (PROGRAM * self.patience, DEATH * self.patience);
         let (end, worker) = worker.run(program, time, death)?;
-        self.killed += usize::from(end == End::Killed);
+        if end == End::Killed {
+            self.killed += 1;
+            self.record.was_killed(program)?;
+        }
         self.worker = worker;
         self.running += began.elapsed();
         let upheaval = Upheaval::of(program);
@@ -229,7 +238,12 @@ impl Subject for Target {
     }
 
     fn progress(&self) -> String {
-        format!("{:>6} of {} blocks", self.hits(), self.blocks())
+        format!(
+            "{:>3} killed  {:>6} of {} blocks",
+            self.killed,
+            self.hits(),
+            self.blocks()
+        )
     }
 }
 

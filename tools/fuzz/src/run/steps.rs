@@ -2,6 +2,7 @@
 //! What each step does. Nothing here judges an errno: the kernel may refuse anything.
 
 use std::fs;
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -128,6 +129,7 @@ impl Machine<'_> {
             Step::Bind { device } => self.devices.bind(*device),
             Step::Reset { device, bus } => self.devices.reset(*device, *bus),
             Step::Inject { line } => self.devices.inject(line),
+            Step::Suspend {} => self.devices.suspend(),
             memory => self.memory_step(memory, arena, pipe),
         }
     }
@@ -193,6 +195,14 @@ impl Machine<'_> {
                 // A pipe takes the byte; then it is emptied again.
                 let done = sys::write(to, at, 1);
                 let _ = sys::read(from, arena.address(0), 1);
+                done
+            }
+            Step::Peek { map, offset, write } => {
+                let map = find(*map)?;
+                let place = map.address + u64::from(*offset) % MAP_STRIDE;
+                let memory = sys::open(Path::new("/proc/self/mem"), libc::O_RDWR)? as i32;
+                let done = sys::transfer_at(memory, arena.address(0), 8, place, *write);
+                let _ = sys::close(memory);
                 done
             }
             Step::Store { map, offset, words } => {
