@@ -9,7 +9,8 @@
 //! the device goes, whatever user space is doing. The hardware stays the driver's own.
 //!
 //! This crate is what drivers import. `samples/accel_null.rs` is the smallest driver;
-//! `Documentation/driver-guide.rst` leads through it.
+//! `Documentation/driver-guide.rst` leads through it; who calls a driver when, and with which locks
+//! held, is in `Documentation/driver-callbacks.rst`.
 //!
 //! # Rooms
 //!
@@ -46,18 +47,23 @@
 //!    it
 //! 2. `mmap_lock`, or a VMA's: faults and `mmap` enter the gate with it held, so nothing inside the
 //!    gate may touch user memory. They may wake an idle device
-//! 3. the lifecycle of a device: reset, alarm, check, the storing of attributes, all sleep and
-//!    waking, an error of the bus, the close of a context that finds the gate blocked. Who is inside
-//!    the gate never takes it, nor does an interrupt's thread
-//! 4. the gate of a device (shared by operations, exclusive for unregister and for a reset)
-//! 5. a device's hardware; then its interrupts, with which their threads are waited for: who handles
-//!    one takes neither
-//! 6. the registry of devices, under which a gate is only tried; a device's list of files; a
-//!    device's nodes; its list of DMA mappings, and each of them; what a file system needs to unmap
-//!    pages (`i_mmap_rwsem`)
-//! 7. a file's trees of handles and offsets; a timeline; a device's state
-//! 8. an eventfd; a wait queue; the alarm; a device's books; a file's events; what is known of
-//!    attributes
+//! 3. the lifecycle of a device (`accel_lifecycle`): reset, alarm, check, the storing of attributes,
+//!    all sleep and waking, an error of the bus, the close of a context that finds the gate blocked.
+//!    Who is inside the gate never takes it, nor does an interrupt's thread
+//! 4. the gate of a device (`accel_gate`): shared by operations, exclusive for unregister, for a
+//!    reset and for sleep
+//! 5. a device's hardware (`accel_hardware`); then its interrupts (`accel_interrupts`), with which
+//!    their threads are waited for: who handles one takes neither
+//! 6. the registry of devices, under which a gate is only tried; a device's list of files
+//!    (`accel_files`), which debugfs holds while it goes through the files' trees; a device's nodes
+//!    (`accel_nodes`); the making of a file's objects (`accel_objects`); its list of DMA mappings
+//!    (`accel_dma_mappings`) and each of them (`accel_dma_mapped`), neither within the other; what a
+//!    file system needs to unmap pages (`i_mmap_rwsem`)
+//! 7. a file's trees of handles and offsets; a timeline (`accel_timeline`); a device's state
+//!    (`accel_state`)
+//! 8. an eventfd; a wait queue; the eventfds of a file that are due (`accel_due`); the alarm
+//!    (`accel_alarm`); a file's events (`accel_events`), then a device's books (`accel_books`); what
+//!    is known of attributes (`accel_attributes`)
 
 // Names in the tree are those that files of this subsystem have in the kernel's.
 #[path = "accel_attribute.rs"]
