@@ -67,12 +67,13 @@ pub trait Driver: Sized + 'static {
     /// may be accessed, but accesses no memory itself: it becomes a bus master after this, unless
     /// another accelerator on its parent has made it one.
     ///
-    /// Also called last of all, when the data is dropped and the device is no bus master any more:
-    /// whoever is bound to the parent next finds it silent.
+    /// Also called last of all, after the data was dropped, when the device is no bus master any more:
+    /// whoever is bound to the parent next finds it silent. It may have been pulled out by then. Not
+    /// after a [`Driver::new`] that has failed.
     ///
     /// # Errors
     ///
-    /// Become the error of the registration.
+    /// Become the error of the registration; at the end they are ignored.
     fn quiesce(_parent: &Self::Parent) -> Result {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
