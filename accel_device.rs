@@ -143,14 +143,16 @@ pub struct Description {
     pub max_contexts: u32,
     /// Most address spaces of the device's own; 0 when it has none.
     pub max_address_spaces: u32,
-    /// Bits of the addresses that the device can access by DMA; `None` when it does no DMA.
+    /// Bits of the addresses that the device can access by DMA; `None` when it does no DMA. On PCI it
+    /// is a bus master either way, for its interrupts.
     pub dma_bits: Option<u32>,
     /// Interrupts that [`crate::Driver::interrupt`] handles.
     pub interrupts: Option<Interrupts>,
     /// Milliseconds between two calls of [`crate::Driver::check`]; 0 for none.
     pub check_ms: u32,
-    /// Milliseconds without a call after which a device sleeps; 0 for never. Root can change it, in
-    /// `power/autosuspend_delay_ms` of the parent. On PCI root has to allow it, in `power/control`.
+    /// Milliseconds without a call after which a device sleeps; 0 for never. If it is not 0 root can
+    /// change it, in `power/autosuspend_delay_ms` of the parent. On PCI root has to allow it, in
+    /// `power/control`.
     pub autosuspend_ms: u32,
 }
 

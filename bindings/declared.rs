@@ -102,8 +102,9 @@ pub trait Attribute<D: Driver> {
     }
 
     /// Takes a value. Called some time after `write(2)` has returned, with the latest value if there
-    /// were several, never while [`Driver::alarm`] or another of these runs. May sleep as
-    /// [`Self::show`] may.
+    /// were several. An idle device is woken for it. Never while another of these, [`Driver::alarm`],
+    /// [`Driver::check`], [`Driver::reset`], [`Driver::suspend`] or [`Driver::resume`] runs. May sleep
+    /// as [`Self::show`] may.
     ///
     /// # Errors
     ///

@@ -117,8 +117,8 @@ pub trait Driver: Sized + 'static {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// Whether `poll(2)` should call the file readable, beyond its timelines. [`Call::wake`] has
-    /// pollers ask again.
+    /// Whether `poll(2)` should call the file readable, beyond its timelines and events.
+    /// [`Call::wake`] has pollers ask again.
     fn poll(_call: &Call<'_, '_, Self>) -> bool {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
@@ -142,7 +142,8 @@ pub trait Driver: Sized + 'static {
     }
 
     /// Brings the device back to work, whatever it is doing and whatever state it is in; `cause`
-    /// is why. Without this function a device that would be reset stays [`crate::State::NeedsReset`].
+    /// is why. If it was asleep it has power again, and [`Driver::resume`] is not called. Without this
+    /// function a device that would be reset stays [`crate::State::NeedsReset`].
     ///
     /// No call of the driver is in progress but interrupts, and none begins before this has
     /// returned: neither of user space nor the alarm. Registers that user space has mapped are not
@@ -171,7 +172,10 @@ pub trait Driver: Sized + 'static {
     /// * [`Sleep::System`]: what runs is to end within a few seconds, what is queued goes on later. The
     ///   device must access no memory until it wakes.
     /// * [`Sleep::Shutdown`]: the device must access no memory any more; it does not wake. An error
-    ///   changes nothing. On PCI it is no bus master any more after it.
+    ///   changes nothing. On PCI it is no bus master any more after it. Registers that user space has
+    ///   mapped stay mapped. Left out when calls, or a reset, do not end within two seconds.
+    ///
+    /// Only an operational device is put to sleep.
     ///
     /// Without this function the device is left as it is, and is reset when the system wakes, if its
     /// driver can.
@@ -179,17 +183,18 @@ pub trait Driver: Sized + 'static {
     /// # Errors
     ///
     /// It stays awake, as it was: `EBUSY` when it has something to do. The system does not sleep either,
-    /// if it was about to.
+    /// if it was about to; one that is idle is asked again later.
     fn suspend(_device: &Lent<'_, '_, Self>, _sleep: Sleep) -> Result {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
     /// Wakes the device. It has power again; whether it had all the time is for the driver to find out.
-    /// Calls follow when this has returned, interrupts are handled from when it begins.
+    /// Calls follow when this has returned, interrupts are handled from when it begins. Called by
+    /// whoever needs an idle device: also with a program's `mmap_lock` held, and when the device goes.
     ///
     /// # Errors
     ///
-    /// It does not wake: it is reset, with [`Cause::Resume`].
+    /// It does not wake: it is reset, with [`Cause::Resume`]. When it goes they are ignored.
     fn resume(_device: &Lent<'_, '_, Self>) -> Result<Contexts> {
         build_error!(VTABLE_DEFAULT_ERROR)
     }

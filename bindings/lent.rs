@@ -111,7 +111,8 @@ impl<'a, 'bound, D: Driver> Lent<'a, 'bound, D> {
     ///
     /// # Errors
     ///
-    /// `ENODEV` when the device is going; `EAGAIN` when something else waits for the call.
+    /// `ENODEV` when the device is going; `EAGAIN` when something else waits for the call, or the
+    /// device was given up.
     pub fn go_on(&self) -> Result {
         self.device.go_on()
     }
@@ -128,9 +129,9 @@ impl<'a, 'bound, D: Driver> Lent<'a, 'bound, D> {
         });
     }
 
-    /// Gives the device up, at once: it is [`State::Malfunction`] until root resets it. Calls and
-    /// opens are `EIO` from now on; those that are in progress go on. Its jobs are for the driver to
-    /// end. Does not sleep.
+    /// Gives the device up, at once: it is [`State::Malfunction`] until root resets it; what others
+    /// ask for is forgotten. Calls and opens are `EIO` from now on; those that are in progress go on,
+    /// and interrupts and the alarm come as ever. Its jobs are for the driver to end. Does not sleep.
     pub fn fail(&self) {
         self.device.give_up(State::Malfunction);
     }
@@ -142,14 +143,15 @@ impl<'a, 'bound, D: Driver> Lent<'a, 'bound, D> {
     }
 
     /// The error of a call that cannot go on before the device has been reset, for which the driver
-    /// has asked: the core makes the call again then, with the same arguments, which it must not have
-    /// changed. Only for ioctls.
+    /// has asked, or for which [`Self::go_on`] is `EAGAIN`: the core makes the call again then, with
+    /// the same arguments, which it must not have changed. Only for ioctls. After four calls it is
+    /// `EIO`; when the reset has lost the context, `ESTALE`.
     pub fn after_reset(&self) -> Error {
         ERESTARTNOINTR
     }
 
     /// Lets the parent access memory again after [`Lent::stop_dma`]: for [`Driver::reset`], when the
-    /// device does as it is told.
+    /// device does as it is told. Not done by a reset itself.
     pub fn start_dma(&self) {
         self.device.start_dma();
     }
@@ -162,8 +164,9 @@ impl<'a, 'bound, D: Driver> Lent<'a, 'bound, D> {
     /// For a device that does not do as it is told: keeps the parent, if it is on PCI, from accessing
     /// memory, whatever it was doing. When this returns it does not, but for what was on its way.
     ///
-    /// That holds until an accelerator is registered on the parent. Message-signalled interrupts are
-    /// accesses of memory: none come any more. Other accelerators on the parent are hit too.
+    /// That holds until [`Self::start_dma`], or until an accelerator is registered on the parent.
+    /// Message-signalled interrupts are accesses of memory: none come any more. Other accelerators on
+    /// the parent are hit too.
     pub fn stop_dma(&self) {
         self.device.stop_dma();
     }
