@@ -550,6 +550,7 @@ enum accel_event_type {
  * ACCEL_EVENT_STATE and did not before is told the present state as its first
  * event, and one that asks for ACCEL_EVENT_CONTEXT_LOST and has lost its
  * context already is told that. With @types 0 what was not read is forgotten.
+ * If the answer cannot be written (EFAULT) the file wants @types all the same.
  *
  * read() gives whole events, as many as there is room for, and waits for one
  * when there is none. Errors of read(): EINVAL the file wants no events, or
@@ -636,8 +637,8 @@ struct accel_event_context_lost {
  * @address: in the context's address space
  * @access: ACCEL_FAULT_*
  * @code: the driver's number of what was wrong
- * @point: of the job on its timeline
- * @timeline: handle of that, 0 if it was destroyed
+ * @point: of the job on its timeline; 0 if it is not known which job it was
+ * @timeline: handle of that; 0 if that is not known, or it was destroyed
  * @reserved: 0
  */
 struct accel_event_fault {

@@ -5,6 +5,10 @@
  *
  * Both ioctls queue a job and return; the job ends when the timeline reaches
  * the point that they give. Jobs of one file run in order, files take turns.
+ *
+ * A reset of the device ends the job that is running with EIO; those that are
+ * queued go on, unless the reset fails, which ends them likewise. Contexts are
+ * never lost.
  */
 #ifndef _UAPI_ACCEL_ACCEL_EDU_H
 #define _UAPI_ACCEL_ACCEL_EDU_H
