@@ -9,6 +9,9 @@
 //! | file | what |
 //! | --- | --- |
 //! | `slot.rs` | the driver's data and the gate in front of it: who may reach it, and when |
+//! | `slot/lifecycle.rs` | the rights to change the device as a whole, and to end it |
+//! | `driver.rs` | what a driver implements |
+//! | `lent.rs` | what its callbacks are lent |
 //! | `ops.rs` | the `repr(C)` table between core and driver, and its typed Rust side |
 //! | `ioctl.rs` | argument and array descriptors, and the driver's typed ioctl table |
 //! | `registration.rs` | a registration that the parent's unbinding ends |
@@ -30,6 +33,19 @@
 //! | `parent.rs` | the parent device: PCI, interrupts, DMA, power |
 //! | `traced.rs` | what threads of the kernel do, shown to KCOV |
 //! | `user.rs` | copying to and from user space |
+//!
+//! In C is what bindgen cannot bind, or what C is clearer for:
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `gate.c` | the gate |
+//! | `power.c` | what the kernel says of sleep and of errors of the bus |
+//! | `user.c` | copying to and from user space |
+//! | `wake.c` | waking many without keeping others waiting |
+//! | `helpers.c`, `helpers.h` | macros and inline functions of the kernel |
+//! | `exports.c` | the symbols that drivers are linked to |
+//!
+//! `kbuild.mk` is what the makefiles of the core and of drivers share.
 
 pub(crate) mod alarm;
 pub(crate) mod attributes;
