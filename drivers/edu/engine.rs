@@ -301,12 +301,13 @@ impl<'bound> Engine<'bound> {
     /// Goes on with what was running, if it is what the interrupt is about. Returns the job if that
     /// was its end.
     fn advance(&self, state: &mut State, mut running: Running, causes: Causes) -> Option<Ended> {
-        let about_this = match running.doing {
-            Doing::Factorial => causes.factorial,
-            Doing::Transfer { .. } => causes.dma,
+        // An interrupt of what was done in an earlier life may come now: that is not the end of this.
+        let is_over = match running.doing {
+            Doing::Factorial => causes.factorial && !self.registers.is_computing(),
+            Doing::Transfer { .. } => causes.dma && !self.registers.is_moving(),
         };
 
-        if !about_this {
+        if !is_over {
             state.running = Some(running);
             return None;
         }
@@ -342,7 +343,7 @@ impl<'bound> Engine<'bound> {
                     dst, dst_offset, ..
                 },
             ) => {
-                let result = self.registers.factorial()?;
+                let result = self.registers.factorial();
 
                 dst.write(dst_offset + 4 * work.done, &result.to_ne_bytes())?;
                 work.done += 1;
@@ -355,7 +356,6 @@ impl<'bound> Engine<'bound> {
                 },
                 Kind::Copy { .. },
             ) => {
-                self.registers.finish_dma()?;
                 self.transfer(state, Way::ToMemory, count).map(Some)
             }
             (
@@ -367,7 +367,6 @@ impl<'bound> Engine<'bound> {
                     dst, dst_offset, ..
                 },
             ) => {
-                self.registers.finish_dma()?;
                 state.staging.store(dst, dst_offset + work.done, count)?;
                 work.done += count as u64;
                 Ok(None)
