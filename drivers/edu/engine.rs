@@ -355,9 +355,7 @@ impl<'bound> Engine<'bound> {
                     count,
                 },
                 Kind::Copy { .. },
-            ) => {
-                self.transfer(state, Way::ToMemory, count).map(Some)
-            }
+            ) => self.transfer(state, Way::ToMemory, count).map(Some),
             (
                 Doing::Transfer {
                     way: Way::ToMemory,
