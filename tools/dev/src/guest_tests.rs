@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The kselftests: run in as few boots as they allow, their results taken apart.
+//! The kselftests: run in few boots, their results taken apart.
 
+use std::cmp::Reverse;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -14,6 +16,7 @@ use crate::report::{say, seconds};
 use crate::run::Ready;
 use crate::support::Flavour;
 use crate::tap::{self, Case, Outcome};
+use crate::workers;
 
 /// The name of the case that a report in the kernel's log is.
 pub const KERNEL_LOG: &str = "kernel log";
@@ -57,14 +60,23 @@ pub struct Verdict {
     pub output: String,
 }
 
-/// Runs those programs whose names are `asked` for; `report` gets each verdict as it comes.
+/// One boot, or more if guests die.
+struct Boot<'a> {
+    runs: Vec<Run<'a>>,
+    /// What the KUnit suites are called, if they count here.
+    suites: Option<String>,
+}
+
+/// Runs those programs whose names are `asked` for, in `at_once` guests at a time; `report` gets
+/// each verdict as it comes.
 pub fn run(
     place: &Place,
     ready: &Ready,
     built: &[Built],
     form: Form,
+    at_once: usize,
     asked: impl Fn(&str) -> bool,
-    report: &mut dyn FnMut(Verdict),
+    report: &mut (dyn FnMut(Verdict) + Send),
 ) -> Result<()> {
     let Flavour {
         name: flavour,
@@ -76,17 +88,43 @@ pub fn run(
         .flat_map(|program| runs(flavour, program, form, u64::from(patience)))
         .filter(|run| asked(&run.name))
         .partition(|run| run.built.test.own_boot);
+    let mut boots = boots_for(shared, at_once);
     // They run in every boot; the first one's count.
     let suites = format!("{flavour}/kunit");
-    let wants_suites = ready.kernel.flavour.is_ours() && form == Form::Short && asked(&suites);
-    if wants_suites || !shared.is_empty() {
-        let suites = wants_suites.then_some(suites);
-        boots(place, ready, form, shared, suites, report)?;
+    if ready.kernel.flavour.is_ours() && form == Form::Short && asked(&suites) {
+        if boots.is_empty() {
+            boots.push(Boot::of(Vec::new()));
+        }
+        boots[0].suites = Some(suites);
     }
-    for run in own {
-        boots(place, ready, form, vec![run], None, report)?;
+    boots.extend(own.into_iter().map(|run| Boot::of(vec![run])));
+
+    let report = Mutex::new(report);
+    let done = workers::share(at_once.min(boots.len()), &boots, |_, boots| {
+        for boot in boots {
+            boot.run(place, ready, form, &mut |verdict| {
+                let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
+                report(verdict);
+            })?;
+        }
+        Ok(())
+    });
+    done.into_iter().collect()
+}
+
+/// One boot for all; if several guests run at a time, one for each kind of device.
+fn boots_for(runs: Vec<Run>, at_once: usize) -> Vec<Boot> {
+    let mut boots: Vec<(Option<&str>, Vec<Run>)> = Vec::new();
+    for run in runs {
+        let kind = run.kind.filter(|_| at_once > 1);
+        match boots.iter_mut().find(|(its, _)| *its == kind) {
+            Some((_, runs)) => runs.push(run),
+            None => boots.push((kind, vec![run])),
+        }
     }
-    Ok(())
+    // What takes longest first, so that all end at about the same time.
+    boots.sort_by_key(|(_, runs)| Reverse(runs.iter().map(|run| run.limit).sum::<u64>()));
+    boots.into_iter().map(|(_, runs)| Boot::of(runs)).collect()
 }
 
 fn runs<'a>(flavour: &str, built: &'a Built, form: Form, patience: u64) -> Vec<Run<'a>> {
@@ -114,8 +152,7 @@ fn runs<'a>(flavour: &str, built: &'a Built, form: Form, patience: u64) -> Vec<R
     }
     built
         .test
-        .devices
-        .iter()
+        .kinds_on(flavour, form != Form::Short)
         .map(|kind| Run {
             built,
             file: file.clone(),
@@ -126,53 +163,59 @@ fn runs<'a>(flavour: &str, built: &'a Built, form: Form, patience: u64) -> Vec<R
         .collect()
 }
 
-/// Runs all of `left`, in one boot if no guest dies of them; reports the KUnit suites of the first
-/// boot as `suites`.
-fn boots(
-    place: &Place,
-    ready: &Ready,
-    form: Form,
-    mut left: Vec<Run>,
-    mut suites: Option<String>,
-    report: &mut dyn FnMut(Verdict),
-) -> Result<()> {
-    while !left.is_empty() || suites.is_some() {
-        let flavour = ready.kernel.flavour.name;
-        say(format!(
-            "{flavour}: booting for {} test programs",
-            left.len()
-        ));
-        let mut frames = Frames::default();
-        let ended = guest(place, ready, form, &left)?.run(|said| {
-            let (Said::Out(bytes) | Said::Err(bytes) | Said::Record(bytes)) = said;
-            frames.take(bytes, |frame| {
-                if let Some(run) = left.get(frame.number) {
-                    report(Verdict {
-                        name: run.name.clone(),
-                        cases: results(run, &frame),
-                        took: seconds(frame.took),
-                        began: frame.status != NOT_BEGUN,
-                        output: frame.output,
-                    });
-                }
-            });
-        })?;
-        let done = frames.ended;
-        let died = done < left.len();
-        if let Some(name) = suites.take() {
-            report(Verdict {
-                name,
-                cases: kunit::cases(&ended.log),
-                took: "when loaded".to_owned(),
-                began: true,
-                output: String::new(),
-            });
-        }
-        boot_results(flavour, &left, &ended, &frames, died, report);
-        // The one that was running when the guest died has failed; the others get a new guest.
-        left.drain(..if died { done + 1 } else { done });
+impl<'a> Boot<'a> {
+    fn of(runs: Vec<Run<'a>>) -> Self {
+        Self { runs, suites: None }
     }
-    Ok(())
+
+    /// Runs all, in one boot if no guest dies of them.
+    fn run(
+        &self,
+        place: &Place,
+        ready: &Ready,
+        form: Form,
+        report: &mut dyn FnMut(Verdict),
+    ) -> Result<()> {
+        let mut left = self.runs.clone();
+        let mut suites = self.suites.clone();
+        while !left.is_empty() || suites.is_some() {
+            let flavour = ready.kernel.flavour.name;
+            say(format!(
+                "{flavour}: booting for {} test programs",
+                left.len()
+            ));
+            let mut frames = Frames::default();
+            let ended = guest(place, ready, form, &left)?.run(|said| {
+                let (Said::Out(bytes) | Said::Err(bytes) | Said::Record(bytes)) = said;
+                frames.take(bytes, |frame| {
+                    if let Some(run) = left.get(frame.number) {
+                        report(Verdict {
+                            name: run.name.clone(),
+                            cases: results(run, &frame),
+                            took: seconds(frame.took),
+                            began: frame.status != NOT_BEGUN,
+                            output: frame.output,
+                        });
+                    }
+                });
+            })?;
+            let done = frames.ended;
+            let died = done < left.len();
+            if let Some(name) = suites.take() {
+                report(Verdict {
+                    name,
+                    cases: kunit::cases(&ended.log),
+                    took: "when loaded".to_owned(),
+                    began: true,
+                    output: String::new(),
+                });
+            }
+            boot_results(flavour, &left, &ended, &frames, died, report);
+            // The one that was running when the guest died has failed; the others get a new guest.
+            left.drain(..if died { done + 1 } else { done });
+        }
+        Ok(())
+    }
 }
 
 fn guest<'a>(place: &'a Place, ready: &'a Ready, form: Form, left: &[Run]) -> Result<Guest<'a>> {

@@ -63,9 +63,24 @@ pub struct Test {
     #[serde(default)]
     pub flavours: Vec<String>,
     #[serde(default)]
-    pub debug: bool,
+    pub debug: Debug,
     /// Seconds that its long form may take; one that has none is not part of `make stress`.
     pub stress: Option<u64>,
+}
+
+/// Whether flavour `debug` runs a program, which takes ten times as long there.
+#[derive(Debug, Clone, Deserialize, PartialEq, Eq)]
+#[serde(untagged)]
+pub enum Debug {
+    All(bool),
+    /// With these kinds of device only.
+    Kinds(Vec<String>),
+}
+
+impl Default for Debug {
+    fn default() -> Self {
+        Self::All(false)
+    }
 }
 
 impl Test {
@@ -92,9 +107,22 @@ impl Test {
     }
 
     pub fn runs_on(&self, flavour: &str) -> bool {
-        let everywhere = self.flavours.is_empty() && (self.debug || flavour != "debug");
+        let on_debug = self.debug != Debug::All(false);
+        let everywhere = self.flavours.is_empty() && (on_debug || flavour != "debug");
 
         everywhere || self.flavours.iter().any(|name| name == flavour)
+    }
+
+    /// The kinds of device that it runs with on a flavour; in its long form with all of them.
+    pub fn kinds_on(&self, flavour: &str, is_long: bool) -> impl Iterator<Item = &str> {
+        let some = match &self.debug {
+            Debug::Kinds(kinds) if flavour == "debug" && !is_long => Some(kinds),
+            _ => None,
+        };
+        self.devices
+            .iter()
+            .filter(move |kind| some.is_none_or(|some| some.contains(kind)))
+            .map(String::as_str)
     }
 }
 

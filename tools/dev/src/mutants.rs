@@ -234,7 +234,7 @@ fn unmutated(place: &Place, ready: &Ready, built: &[Built], mutants: &[&Mutant])
     let asked = |name: &str| mutants.iter().any(|mutant| mutant.killer == name);
     let mut failed = Vec::new();
     let mut passed = Vec::new();
-    guest_tests::run(place, ready, built, Form::Short, asked, &mut |verdict| {
+    guest_tests::run(place, ready, built, Form::Short, 1, asked, &mut |verdict| {
         let passes = verdict
             .cases
             .iter()
@@ -299,6 +299,7 @@ fn tested(place: &Place, mutated: &Ready, built: &[Built], killer: &str) -> Resu
         mutated,
         built,
         Form::Short,
+        1,
         |name| name == killer,
         &mut |verdict| {
             verdicts.push(verdict);

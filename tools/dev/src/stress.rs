@@ -147,6 +147,7 @@ pub fn run(place: &Place, flavour: Flavour, pattern: &str, cycles: u64) -> Resul
         &ready,
         &built,
         Form::Long { cycles },
+        1,
         |name| is_asked(pattern, name),
         &mut |verdict| table.add(flavour.name, verdict),
     )?;

@@ -235,12 +235,14 @@ pub fn run(
     }
     // Guests wait more than they compute.
     let count = thread::available_parallelism().map_or(1, usize::from);
+    // What flavours leave free, their guests may have.
+    let at_once = (count / left.len().max(1)).max(1);
     let done = workers::share(count, &left, |_, flavours| {
         let mut own = Tally::new(tally.skips.clone());
 
         for flavour in flavours {
             own.whole(flavour.name, &state, pattern, |own| {
-                run_flavour(place, *flavour, &tests, pattern, &scripts_ran, own)
+                run_flavour(place, *flavour, &tests, pattern, &scripts_ran, at_once, own)
             })?;
         }
         Ok::<_, anyhow::Error>(own)
@@ -272,6 +274,7 @@ fn run_flavour(
     tests: &[Test],
     pattern: &str,
     scripts_ran: &AtomicBool,
+    at_once: usize,
     tally: &mut Tally,
 ) -> Result<()> {
     let ready = Ready::new(place, flavour)?;
@@ -289,10 +292,18 @@ fn run_flavour(
     }
     let asked = |name: &str| is_asked(pattern, name);
     let mut failed = BTreeSet::new();
-    guest_tests::run(place, &ready, &built, Form::Short, asked, &mut |verdict| {
-        tally.add(&verdict.name, &verdict.cases, &verdict.took);
-        failed.extend(failures::read(&verdict.output));
-    })?;
+    guest_tests::run(
+        place,
+        &ready,
+        &built,
+        Form::Short,
+        at_once,
+        asked,
+        &mut |verdict| {
+            tally.add(&verdict.name, &verdict.cases, &verdict.took);
+            failed.extend(failures::read(&verdict.output));
+        },
+    )?;
     if !failed.is_empty() {
         failures::show(place, &ready, &failed)?;
     }
