@@ -8,6 +8,7 @@
 
 #define BUFFER (256 * KIB)
 #define PAGE 4096
+#define REST_MS 5
 
 /* What a busy device may answer, and nothing is wrong. */
 static bool is_busy(int ret)
@@ -96,7 +97,7 @@ static int map(struct loader *loader)
 	return accel_buffer_destroy(fd, buffer);
 }
 
-/* Every page faults, and again in a mapping that takes the place of this one. */
+/* Pages fault, and again in a mapping that takes the place of this one. */
 static int fault(struct loader *loader)
 {
 	int fd = loader->load->fd, ret = 0;
@@ -109,7 +110,8 @@ static int fault(struct loader *loader)
 		return -errno;
 	ret = accel_buffer_mmap(fd, buffer, &offset, NULL);
 	for (int i = 0; i < 2 && !ret; i++) {
-		for (size_t page = 0; page < BUFFER && !ret; page += PAGE)
+		for (size_t page = 0; page < BUFFER && !ret;
+		     page += PAGE * accel_patience())
 			if (accel_touch_write(at + page))
 				ret = -ENODEV;
 		if (!ret &&
@@ -152,6 +154,9 @@ static void *loader_thread(void *data)
 			loader->bad = ret;
 			break;
 		}
+		/* Where calls are slow, others have a turn, too. */
+		if (accel_patience() > 1)
+			accel_sleep_ms(REST_MS);
 	}
 	return NULL;
 }
