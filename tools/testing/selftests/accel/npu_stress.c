@@ -5,11 +5,10 @@
  */
 
 #include "accel_pass.h"
+#include "accel_watch.h"
 #include "kselftest_harness.h"
 #include "npu.h"
 
-#include <sys/epoll.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 
 #define DATA NPU_FREE
@@ -293,9 +292,6 @@ static void *submit_on(void *data)
 	return NULL;
 }
 
-#define COPIES 1000
-#define WATCHING 60
-
 /*
  * Each end of a job woke all who watch the file, in the thread that looks for
  * everybody's completions: one file watched sixty thousand times was enough for
@@ -303,27 +299,13 @@ static void *submit_on(void *data)
  */
 TEST_F_TIMEOUT(npu_stress, watched_file_starves_nobody, 60)
 {
-	struct rlimit many = { 2 * COPIES, 2 * COPIES }, before;
-	struct epoll_event event = { .events = EPOLLIN };
-	int copies[COPIES], epolls[WATCHING];
+	struct accel_watch watch;
 	int64_t longest = 0;
 	struct storm storm = {};
 	pthread_t thread;
 
-	ASSERT_EQ(0, getrlimit(RLIMIT_NOFILE, &before));
-	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &many));
 	ASSERT_EQ(0, npu_open(&storm.npu));
-	for (int i = 0; i < COPIES; i++) {
-		copies[i] = dup(storm.npu.fd);
-		ASSERT_LE(0, copies[i]);
-	}
-	for (int i = 0; i < WATCHING; i++) {
-		epolls[i] = epoll_create1(EPOLL_CLOEXEC);
-		ASSERT_LE(0, epolls[i]);
-		for (int j = 0; j < COPIES; j++)
-			ASSERT_EQ(0, epoll_ctl(epolls[i], EPOLL_CTL_ADD,
-					       copies[j], &event));
-	}
+	ASSERT_EQ(0, accel_watch_begin(&watch, storm.npu.fd));
 	ASSERT_EQ(0, pthread_create(&thread, NULL, submit_on, &storm));
 	for (int i = 0; i < 5; i++) {
 		int64_t begin = accel_now();
@@ -334,15 +316,11 @@ TEST_F_TIMEOUT(npu_stress, watched_file_starves_nobody, 60)
 	}
 	__atomic_store_n(&storm.stop, true, __ATOMIC_RELAXED);
 	pthread_join(thread, NULL);
-	for (int i = 0; i < WATCHING; i++)
-		close(epolls[i]);
-	for (int i = 0; i < COPIES; i++)
-		close(copies[i]);
+	EXPECT_EQ(0, accel_watch_end(&watch));
 	TH_LOG("longest %lld ms", (long long)(longest / NSEC_PER_MSEC));
 	EXPECT_GT(accel_patience() * NSEC_PER_SEC, longest);
 	EXPECT_EQ(0, storm.result);
 	npu_close(&storm.npu);
-	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &before));
 }
 
 #define MAPPED (256 * MIB)

@@ -4,12 +4,10 @@
  * Each test says which.
  */
 
-#include "accel_test.h"
+#include "accel_watch.h"
 #include "kselftest_harness.h"
 
-#include <sys/epoll.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 
 #define PAGE 4096
 #define REMOVE_MS 5000
@@ -382,8 +380,6 @@ TEST_F(regressions, many_watched_eventfds)
 
 #define FILES 8
 #define BOUND (ACCEL_EVENTFDS_MAX / 4)
-#define COPIES 1000
-#define WATCHING 60
 
 /*
  * An epoll may watch one eventfd as often as that has descriptors: each signal
@@ -392,26 +388,14 @@ TEST_F(regressions, many_watched_eventfds)
  */
 TEST_F(regressions, watched_eventfds_of_many_files)
 {
-	struct rlimit many = { 2 * COPIES, 2 * COPIES }, before;
-	struct epoll_event event = { .events = EPOLLIN };
-	int files[FILES], copies[COPIES], epolls[WATCHING], counter;
+	struct accel_watch watch;
+	struct epoll_event event;
+	int files[FILES], counter;
 	int64_t start;
 
-	ASSERT_EQ(0, getrlimit(RLIMIT_NOFILE, &before));
-	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &many));
 	counter = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	ASSERT_LE(0, counter);
-	for (int i = 0; i < COPIES; i++) {
-		copies[i] = dup(counter);
-		ASSERT_LE(0, copies[i]);
-	}
-	for (int i = 0; i < WATCHING; i++) {
-		epolls[i] = epoll_create1(EPOLL_CLOEXEC);
-		ASSERT_LE(0, epolls[i]);
-		for (int j = 0; j < COPIES; j++)
-			ASSERT_EQ(0, epoll_ctl(epolls[i], EPOLL_CTL_ADD,
-					       copies[j], &event));
-	}
+	ASSERT_EQ(0, accel_watch_begin(&watch, counter));
 	for (int i = 0; i < FILES; i++) {
 		uint32_t timeline;
 
@@ -427,17 +411,13 @@ TEST_F(regressions, watched_eventfds_of_many_files)
 	TH_LOG("removed in %lld ms",
 	       (long long)((accel_now() - start) / NSEC_PER_MSEC));
 	EXPECT_GT(REMOVE_MS * NSEC_PER_MSEC, accel_now() - start);
-	EXPECT_EQ(1, epoll_wait(epolls[0], &event, 1, 5000));
-	for (int i = 0; i < WATCHING; i++)
-		close(epolls[i]);
+	EXPECT_EQ(1, epoll_wait(watch.epolls[0], &event, 1, 5000));
 	/* All of them, once. */
 	EXPECT_EQ(FILES * BOUND, accel_eventfd_wait(counter, FILES * BOUND));
-	for (int i = 0; i < COPIES; i++)
-		close(copies[i]);
+	EXPECT_EQ(0, accel_watch_end(&watch));
 	for (int i = 0; i < FILES; i++)
 		close(files[i]);
 	close(counter);
-	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &before));
 }
 
 static int polled(int fd)
