@@ -33,6 +33,10 @@ pub const DEFAULT_NPU: usize = 1;
 /// of answering, the guest stands still for as long: less than what its watchdogs (20 s) bear.
 const MODEL_TIMEOUT: u32 = 15_000;
 
+/// The CPU that is emulated: all that can be, but for what says that string instructions are fast.
+/// They are emulated byte by byte, and the kernel would clear and copy its pages with them.
+const CPU: &str = "max,erms=off,fsrm=off,fsrs=off";
+
 /// What executes the guest's instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Accel {
@@ -365,7 +369,7 @@ impl Guest<'_> {
             .args(["-device", "virtio-serial-pci"]);
         match self.accel {
             Accel::Kvm => qemu.args(["-accel", "kvm", "-cpu", "host"]),
-            Accel::Tcg => qemu.args(["-accel", "tcg,thread=multi", "-cpu", "max"]),
+            Accel::Tcg => qemu.args(["-accel", "tcg,thread=multi", "-cpu", CPU]),
             Accel::Counting => qemu
                 .args([
                     "-accel",
@@ -373,7 +377,7 @@ impl Guest<'_> {
                     "-icount",
                     "shift=0,sleep=off",
                 ])
-                .args(["-cpu", "max,erms=off,fsrm=off,fsrs=off"]),
+                .args(["-cpu", CPU]),
         };
         if let Some(plugin) = &self.plugin {
             qemu.arg("-plugin").arg(plugin);
