@@ -16,7 +16,7 @@ use crate::report::{say, seconds};
 use crate::run::Ready;
 use crate::support::Flavour;
 use crate::tap::{self, Case, Outcome};
-use crate::workers;
+use crate::workers::{self, Slots};
 
 /// The name of the case that a report in the kernel's log is.
 pub const KERNEL_LOG: &str = "kernel log";
@@ -67,14 +67,14 @@ struct Boot<'a> {
     suites: Option<String>,
 }
 
-/// Runs those programs whose names are `asked` for, in `at_once` guests at a time; `report` gets
-/// each verdict as it comes.
+/// Runs those programs whose names are `asked` for, in as many guests at a time as there are
+/// `slots`; `report` gets each verdict as it comes.
 pub fn run(
     place: &Place,
     ready: &Ready,
     built: &[Built],
     form: Form,
-    at_once: usize,
+    slots: &Slots,
     asked: impl Fn(&str) -> bool,
     report: &mut (dyn FnMut(Verdict) + Send),
 ) -> Result<()> {
@@ -88,8 +88,8 @@ pub fn run(
         .flat_map(|program| runs(flavour, program, form, u64::from(patience)))
         .filter(|run| asked(&run.name))
         .partition(|run| run.built.test.own_boot);
-    let mut boots = boots_for(shared, at_once);
-    // They run in every boot; the first one's count.
+    let mut boots = boots_for(shared, slots.count());
+    // They are run in the first boot.
     let suites = format!("{flavour}/kunit");
     if ready.kernel.flavour.is_ours() && form == Form::Short && asked(&suites) {
         if boots.is_empty() {
@@ -100,8 +100,9 @@ pub fn run(
     boots.extend(own.into_iter().map(|run| Boot::of(vec![run])));
 
     let report = Mutex::new(report);
-    let done = workers::share(at_once.min(boots.len()), &boots, |_, boots| {
+    let done = workers::share(slots.count().min(boots.len()), &boots, |_, boots| {
         for boot in boots {
+            let _slot = slots.take();
             boot.run(place, ready, form, &mut |verdict| {
                 let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
                 report(verdict);

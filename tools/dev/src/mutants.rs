@@ -21,7 +21,8 @@ use crate::run::Ready;
 use crate::step::Lock;
 use crate::support::{self, FLAVOURS, Flavour};
 use crate::tap::{Case, Outcome};
-use crate::{copy, klog, modules, workers};
+use crate::workers::{self, Slots};
+use crate::{copy, klog, modules};
 
 /// How much of a failure's message the table shows, in characters.
 const MOST_SHOWN: usize = 60;
@@ -234,17 +235,25 @@ fn unmutated(place: &Place, ready: &Ready, built: &[Built], mutants: &[&Mutant])
     let asked = |name: &str| mutants.iter().any(|mutant| mutant.killer == name);
     let mut failed = Vec::new();
     let mut passed = Vec::new();
-    guest_tests::run(place, ready, built, Form::Short, 1, asked, &mut |verdict| {
-        let passes = verdict
-            .cases
-            .iter()
-            .any(|case| matches!(case.outcome, Outcome::Passed));
-        match first_failure(&verdict.cases) {
-            Some(why) => failed.push(format!("{}: {why}", verdict.name)),
-            None if !passes => failed.push(format!("{}: nothing of it passed", verdict.name)),
-            None => passed.push(verdict.name),
-        }
-    })?;
+    guest_tests::run(
+        place,
+        ready,
+        built,
+        Form::Short,
+        &Slots::new(1),
+        asked,
+        &mut |verdict| {
+            let passes = verdict
+                .cases
+                .iter()
+                .any(|case| matches!(case.outcome, Outcome::Passed));
+            match first_failure(&verdict.cases) {
+                Some(why) => failed.push(format!("{}: {why}", verdict.name)),
+                None if !passes => failed.push(format!("{}: nothing of it passed", verdict.name)),
+                None => passed.push(verdict.name),
+            }
+        },
+    )?;
     if !failed.is_empty() {
         bail!(
             "without any mutant, these fail already:\n{}",
@@ -299,7 +308,7 @@ fn tested(place: &Place, mutated: &Ready, built: &[Built], killer: &str) -> Resu
         mutated,
         built,
         Form::Short,
-        1,
+        &Slots::new(1),
         |name| name == killer,
         &mut |verdict| {
             verdicts.push(verdict);

@@ -15,6 +15,7 @@ use crate::run::Ready;
 use crate::support::Flavour;
 use crate::tap::Outcome;
 use crate::tests::is_asked;
+use crate::workers::Slots;
 
 /// What a line of a program's begins with that is meant for the table.
 const MARK: &str = "stress: shape=";
@@ -147,7 +148,7 @@ pub fn run(place: &Place, flavour: Flavour, pattern: &str, cycles: u64) -> Resul
         &ready,
         &built,
         Form::Long { cycles },
-        1,
+        &Slots::new(1),
         |name| is_asked(pattern, name),
         &mut |verdict| table.add(flavour.name, verdict),
     )?;

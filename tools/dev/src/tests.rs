@@ -18,7 +18,8 @@ use crate::report::{Colour, elapsed, line, paint, say, seconds};
 use crate::run::Ready;
 use crate::support::{FLAVOURS, Flavour};
 use crate::tap::{Case, Outcome};
-use crate::{failures, fuzz, guest_tests, host_tests, in_tree, programs, stale, workers};
+use crate::workers::{self, Slots};
+use crate::{failures, fuzz, guest_tests, host_tests, in_tree, programs, stale};
 
 /// What came out so far.
 pub struct Tally {
@@ -234,15 +235,13 @@ pub fn run(
         left.truncate(1);
     }
     // Guests wait more than they compute.
-    let count = thread::available_parallelism().map_or(1, usize::from);
-    // What flavours leave free, their guests may have.
-    let at_once = (count / left.len().max(1)).max(1);
-    let done = workers::share(count, &left, |_, flavours| {
+    let slots = Slots::new(thread::available_parallelism().map_or(1, usize::from));
+    let done = workers::share(left.len(), &left, |_, flavours| {
         let mut own = Tally::new(tally.skips.clone());
 
         for flavour in flavours {
             own.whole(flavour.name, &state, pattern, |own| {
-                run_flavour(place, *flavour, &tests, pattern, &scripts_ran, at_once, own)
+                run_flavour(place, *flavour, &tests, pattern, &scripts_ran, &slots, own)
             })?;
         }
         Ok::<_, anyhow::Error>(own)
@@ -274,7 +273,7 @@ fn run_flavour(
     tests: &[Test],
     pattern: &str,
     scripts_ran: &AtomicBool,
-    at_once: usize,
+    slots: &Slots,
     tally: &mut Tally,
 ) -> Result<()> {
     let ready = Ready::new(place, flavour)?;
@@ -297,7 +296,7 @@ fn run_flavour(
         &ready,
         &built,
         Form::Short,
-        at_once,
+        slots,
         asked,
         &mut |verdict| {
             tally.add(&verdict.name, &verdict.cases, &verdict.took);
@@ -307,6 +306,7 @@ fn run_flavour(
     if !failed.is_empty() {
         failures::show(place, &ready, &failed)?;
     }
+    let _slot = slots.take();
     // What it shows is of the compiler and the core; one kernel is enough unless it is asked for.
     if flavour.name == FLAVOURS[0].name || !pattern.is_empty() {
         stale::run(place, &ready, pattern, tally)?;

@@ -1,10 +1,53 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Threads that share items between them.
+//! Threads that share items between them, and the machine.
 
 use std::iter;
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
+
+/// What may run at a time, whoever starts it.
+pub struct Slots {
+    count: usize,
+    free: Mutex<usize>,
+    freed: Condvar,
+}
+
+/// One that is taken, until it is dropped.
+pub struct Slot<'a>(&'a Slots);
+
+impl Slots {
+    pub fn new(count: usize) -> Self {
+        Self {
+            count,
+            free: Mutex::new(count),
+            freed: Condvar::new(),
+        }
+    }
+
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Takes one, when there is one.
+    pub fn take(&self) -> Slot<'_> {
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free = self
+            .freed
+            .wait_while(free, |free| *free == 0)
+            .unwrap_or_else(PoisonError::into_inner);
+        *free -= 1;
+        Slot(self)
+    }
+}
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.0.freed.notify_one();
+    }
+}
 
 /// Runs `work` in `count` threads. It gets the thread's number, from 0, and the items, of which
 /// each goes, in order, to the thread that asks for one first. Answers what they did, by number.
@@ -34,6 +77,21 @@ pub fn share<'a, T: Sync, R: Send>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_more_at_a_time_than_slots() {
+        let slots = Slots::new(2);
+        let (now, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        share(4, &[(); 100], |_, own| {
+            for () in own {
+                let _slot = slots.take();
+                most.fetch_max(now.fetch_add(1, Relaxed) + 1, Relaxed);
+                thread::yield_now();
+                now.fetch_sub(1, Relaxed);
+            }
+        });
+        assert!((1..=2).contains(&most.into_inner()));
+    }
 
     #[test]
     fn each_item_is_taken_once() {
