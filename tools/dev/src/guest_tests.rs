@@ -186,7 +186,11 @@ impl<'a> Boot<'a> {
                 left.len()
             ));
             let mut frames = Frames::default();
-            let ended = guest(place, ready, form, &left)?.run(|said| {
+            let mut guest = guest(place, ready, form, &left)?;
+            if ready.kernel.flavour.is_ours() && suites.is_none() {
+                guest.cmdline.push_str(" kunit.enable=0");
+            }
+            let ended = guest.run(|said| {
                 let (Said::Out(bytes) | Said::Err(bytes) | Said::Record(bytes)) = said;
                 frames.take(bytes, |frame| {
                     if let Some(run) = left.get(frame.number) {

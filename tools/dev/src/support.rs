@@ -61,12 +61,12 @@ pub const FLAVOURS: &[Flavour] = &[
         origin: Origin::Source(include_str!("../debug/config")),
         usual: false,
         patience: 4,
-        // KASAN takes an eighth for itself, and keeps what was freed for a while.
-        memory: 3072,
+        // KASAN takes an eighth for itself, and a search for leaks goes through all of it.
+        memory: 1536,
         // The console's driver is unbound and bound like all others, and the console is gone: the
         // one of early boot, which has no driver, is kept instead. While a kernel with KASAN
         // finds out that it has five levels of page tables, an interrupt may find it half there.
-        cmdline: "console=ttynull earlyprintk=serial,ttyS0,keep no5lvl",
+        cmdline: "console=ttynull earlyprintk=serial,ttyS0,keep no5lvl rcupdate.rcu_expedited=1 acpi=noirq",
     },
 ];
 
