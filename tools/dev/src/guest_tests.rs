@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::guest::{Ended, Guest, Job, Said};
+use crate::guest::{Accel, Ended, Guest, Job, Said};
 use crate::kunit;
 use crate::packages;
 use crate::place::Place;
@@ -272,6 +272,9 @@ fn guest<'a>(place: &'a Place, ready: &'a Ready, form: Form, left: &[Run]) -> Re
                 ));
             }
             guest.restarts = test.restarts;
+            if !test.debug_waits && ready.kernel.flavour.is_ours() {
+                guest.accel = Accel::Counting;
+            }
         }
     }
     guest.contents.texts.push(("accel/tests".to_owned(), list));

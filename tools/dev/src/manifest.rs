@@ -64,6 +64,9 @@ pub struct Test {
     pub flavours: Vec<String>,
     #[serde(default)]
     pub debug: Debug,
+    /// Whether its guest on flavour `debug` waits as long as it says it does.
+    #[serde(default = "Test::default_debug_waits")]
+    pub debug_waits: bool,
     /// Seconds that its long form may take; one that has none is not part of `make stress`.
     pub stress: Option<u64>,
 }
@@ -88,6 +91,10 @@ impl Test {
         60
     }
 
+    fn default_debug_waits() -> bool {
+        true
+    }
+
     /// What it says about its guest, which only makes sense if it has one of its own.
     fn shapes_guest(&self) -> bool {
         self.edu.is_some()
@@ -97,6 +104,7 @@ impl Test {
             || !self.packages.is_empty()
             || !self.files.is_empty()
             || self.restarts
+            || !self.debug_waits
     }
 
     /// A shell script is run as it is.
@@ -281,6 +289,7 @@ mod tests {
         assert!(read("").is_ok_and(|test| !test.shapes_guest()));
         assert!(read("edu = 1").is_ok_and(|test| test.shapes_guest()));
         assert!(read("restarts = true").is_ok_and(|test| test.shapes_guest()));
+        assert!(read("debug-waits = false").is_ok_and(|test| test.shapes_guest()));
         assert!(read("npu-interrupts = \"intx\"").is_err());
         assert!(read("npu = -1").is_err());
     }
