@@ -29,6 +29,9 @@ pub struct Flavour {
     pub memory: usize,
     /// What its command line begins with.
     pub cmdline: &'static str,
+    /// What is added for a guest that many tests share: no button is pressed there, and nothing
+    /// is plugged.
+    pub cmdline_shared: &'static str,
 }
 
 impl Flavour {
@@ -47,6 +50,7 @@ pub const FLAVOURS: &[Flavour] = &[
         patience: 1,
         memory: 1536,
         cmdline: "console=ttyS0",
+        cmdline_shared: "",
     },
     Flavour {
         name: "amd64",
@@ -55,6 +59,7 @@ pub const FLAVOURS: &[Flavour] = &[
         patience: 1,
         memory: 1536,
         cmdline: "console=ttyS0",
+        cmdline_shared: "",
     },
     Flavour {
         name: "debug",
@@ -66,7 +71,8 @@ pub const FLAVOURS: &[Flavour] = &[
         // The console's driver is unbound and bound like all others, and the console is gone: the
         // one of early boot, which has no driver, is kept instead. While a kernel with KASAN
         // finds out that it has five levels of page tables, an interrupt may find it half there.
-        cmdline: "console=ttynull earlyprintk=serial,ttyS0,keep no5lvl rcupdate.rcu_expedited=1 acpi=noirq",
+        cmdline: "console=ttynull earlyprintk=serial,ttyS0,keep no5lvl rcupdate.rcu_expedited=1",
+        cmdline_shared: "acpi=noirq",
     },
 ];
 
