@@ -53,6 +53,19 @@ static enum accel_kind kind_of(const struct accel_info_identity *id)
 	return ACCEL_MOCK;
 }
 
+/* Its nodes: those of a path that ends before the number. */
+static void set_nodes(const char *path, int length, unsigned int number)
+{
+	char stem[sizeof(target.compute)];
+
+	snprintf(stem, sizeof(stem), "%.*s", length, path);
+	target.number = number;
+	snprintf(target.compute, sizeof(target.compute), "%.40s%u", stem,
+		 number);
+	snprintf(target.control, sizeof(target.control), "%.40s_control%u",
+		 stem, number);
+}
+
 const struct accel_target *accel_target(void)
 {
 	const char *device = getenv("ACCEL_DEVICE");
@@ -84,17 +97,23 @@ const struct accel_target *accel_target(void)
 		return NULL;
 	}
 	close(fd);
-	target.number = strtoul(n, NULL, 10);
 	target.kind = kind_of(&id);
 	target.driver = kinds[target.kind].driver;
 	if (target.kind != ACCEL_MOCK)
 		snprintf(target_pci, sizeof(target_pci), "%.31s", id.parent);
 	else
 		mock_count = mock_devices();
-	snprintf(target.control, sizeof(target.control), "%.*s_control%u",
-		 (int)(n - device), device, target.number);
-	snprintf(target.compute, sizeof(target.compute), "%s", device);
+	set_nodes(device, n - device, strtoul(n, NULL, 10));
 	return &target;
+}
+
+void accel_follow(unsigned int number)
+{
+	int length = strlen(target.compute);
+
+	while (length && isdigit((unsigned char)target.compute[length - 1]))
+		length--;
+	set_nodes(target.compute, length, number);
 }
 
 int accel_open(int flags)
@@ -610,7 +629,7 @@ bool accel_pci_bound(const char *address)
 	return pci_bound(EDU_DRIVER, address);
 }
 
-int accel_pci_number(const char *address)
+static int number_of(const char *bus, const char *device)
 {
 	struct dirent *entry;
 	unsigned int number;
@@ -619,7 +638,7 @@ int accel_pci_number(const char *address)
 	char rest;
 	DIR *dir;
 
-	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/%s", address,
+	snprintf(path, sizeof(path), "/sys/bus/%s/devices/%s/%s", bus, device,
 		 accel_class());
 	dir = opendir(path);
 	if (!dir)
@@ -629,6 +648,11 @@ int accel_pci_number(const char *address)
 			found = number;
 	closedir(dir);
 	return found;
+}
+
+int accel_pci_number(const char *address)
+{
+	return number_of("pci", address);
 }
 
 /* An argument for each of up to three parameters. */
@@ -733,18 +757,14 @@ int accel_bind(void)
 
 int accel_restore_anywhere(void)
 {
-	unsigned int numbers[16];
-	int count, ret;
+	int ret;
 
 	if (target.kind != ACCEL_MOCK) {
 		ret = pci_tell(target.driver, "bind", target_pci);
 		return ret ? ret : accel_pci_number(target_pci);
 	}
 	ret = accel_modprobe(MOCK_DRIVER, NULL);
-	if (ret)
-		return ret;
-	count = accel_numbers(numbers, 16);
-	return count > 0 ? (int)numbers[count - 1] : -ENODEV;
+	return ret ? ret : number_of("faux", MOCK_DRIVER ".0");
 }
 
 static void *call_thread(void *data)

@@ -170,6 +170,8 @@ int accel_restore(void);
 int accel_bind(void);
 /* Bring it back under whatever number it gets: the answer. */
 int accel_restore_anywhere(void);
+/* It is under this number now. */
+void accel_follow(unsigned int number);
 
 /* A thread that makes one call, for tests of what happens meanwhile. */
 struct accel_call {

@@ -124,6 +124,9 @@ TEST_F_TIMEOUT(races, unload_races_open, SHAPE_TIMEOUT)
 	const char *module = accel_target()->driver;
 	pthread_t threads[OPENERS];
 
+	/* Each module is gone eight seconds later there. */
+	if (shape_kernel_finds_leaks())
+		SKIP(return, "the kernel keeps kobjects that are released");
 	shape_begin(&self->shape, _metadata->name, CYCLES);
 	for (int i = 0; i < OPENERS; i++)
 		ASSERT_EQ(0, pthread_create(&threads[i], NULL,

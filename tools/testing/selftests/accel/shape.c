@@ -60,11 +60,7 @@ static void count_references(struct shape_census *census, const char *module)
 /* From so many cycles on, what a cycle leaves is more than what caches keep. */
 #define SETTLED 100
 
-/*
- * The kernel looks for what is lost itself, once all tests have ended; and what
- * is free is kept by KASAN, so that to count objects would tell nothing.
- */
-static bool finds_leaks_itself(void)
+bool shape_kernel_finds_leaks(void)
 {
 	return !access("/sys/kernel/debug/kmemleak", F_OK);
 }
@@ -76,6 +72,8 @@ static void settle(void)
 	char path[320];
 	DIR *dir;
 
+	if (shape_kernel_finds_leaks())
+		return;
 	dir = opendir("/sys/kernel/slab");
 	while (dir && (entry = readdir(dir))) {
 		/* The others are links to these. */
@@ -157,7 +155,7 @@ static void take_census(struct shape_census *census, int cycles)
 	count(census, "open files", count_entries("/proc/self/fd"), 0);
 	count_references(census, "accel");
 	count_references(census, accel_target()->driver);
-	if (finds_leaks_itself())
+	if (shape_kernel_finds_leaks())
 		return;
 	/* What grows with cycles grows by at least one in each. */
 	count_slabs(census, cycles - 1);
@@ -282,7 +280,7 @@ void shape_begin(struct shape *shape, const char *name, int cycles)
 	set_name(shape, name);
 	shape->cycles = accel_cycles(cycles);
 	/* It takes as long as several cycles do. */
-	if (shape->cycles >= SETTLED && !finds_leaks_itself())
+	if (shape->cycles >= SETTLED)
 		settle();
 	take_census(&shape->before, shape->cycles);
 }
@@ -348,8 +346,7 @@ int shape_end(struct shape *shape)
 		if (!leaks)
 			break;
 		accel_sleep_ms(20);
-		if (!finds_leaks_itself())
-			settle();
+		settle();
 	}
 	if (leaks)
 		leaks = compare(shape, true);

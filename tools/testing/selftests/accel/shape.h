@@ -40,6 +40,12 @@ struct shape {
 	struct shape_census before;
 };
 
+/*
+ * Whether the kernel looks for what is lost itself, once all tests have ended.
+ * What is free is kept by KASAN then, so that to count objects would tell
+ * nothing.
+ */
+bool shape_kernel_finds_leaks(void);
 /* Milliseconds in which a device has to be gone, on this kernel. */
 unsigned int shape_limit_ms(void);
 /*
