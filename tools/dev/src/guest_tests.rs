@@ -24,6 +24,9 @@ pub const KERNEL_LOG: &str = "kernel log";
 /// What a boot and its end may take besides the tests.
 const BOOT: u64 = 60;
 
+/// Of how many programs a boot of their own is worth while.
+const MANY: usize = 6;
+
 /// The status of a program that was not started, because something that it needs is not there.
 const NOT_BEGUN: i32 = 125;
 
@@ -97,7 +100,7 @@ pub fn run(
         }
         boots[0].suites = Some(suites);
     }
-    boots.extend(own.into_iter().map(|run| Boot::of(vec![run])));
+    boots.extend(own_boots(own));
 
     let report = Mutex::new(report);
     let done = workers::share(slots.count().min(boots.len()), &boots, |_, boots| {
@@ -113,11 +116,16 @@ pub fn run(
     done.into_iter().collect()
 }
 
-/// One boot for all; if several guests run at a time, one for each kind of device.
+/// One boot for all; if several guests run at a time, one for each kind of device that many
+/// programs run with.
 fn boots_for(runs: Vec<Run>, at_once: usize) -> Vec<Boot> {
     let mut boots: Vec<(Option<&str>, Vec<Run>)> = Vec::new();
-    for run in runs {
-        let kind = run.kind.filter(|_| at_once > 1);
+    let many = |kind| runs.iter().filter(|run| run.kind == kind).count() >= MANY;
+    let kinds: Vec<_> = runs
+        .iter()
+        .map(|run| run.kind.filter(|_| at_once > 1 && many(run.kind)))
+        .collect();
+    for (run, kind) in runs.into_iter().zip(kinds) {
         match boots.iter_mut().find(|(its, _)| *its == kind) {
             Some((_, runs)) => runs.push(run),
             None => boots.push((kind, vec![run])),
@@ -126,6 +134,21 @@ fn boots_for(runs: Vec<Run>, at_once: usize) -> Vec<Boot> {
     // What takes longest first, so that all end at about the same time.
     boots.sort_by_key(|(_, runs)| Reverse(runs.iter().map(|run| run.limit).sum::<u64>()));
     boots.into_iter().map(|(_, runs)| Boot::of(runs)).collect()
+}
+
+/// A boot for each program, what takes longest first.
+fn own_boots(runs: Vec<Run>) -> Vec<Boot> {
+    let mut boots: Vec<Boot> = Vec::new();
+    for run in runs {
+        match boots.last_mut() {
+            Some(last) if last.runs.iter().any(|other| other.file == run.file) => {
+                last.runs.push(run);
+            }
+            _ => boots.push(Boot::of(vec![run])),
+        }
+    }
+    boots.sort_by_key(|boot| Reverse(boot.runs.iter().map(|run| run.limit).sum::<u64>()));
+    boots
 }
 
 fn runs<'a>(flavour: &str, built: &'a Built, form: Form, patience: u64) -> Vec<Run<'a>> {

@@ -174,7 +174,7 @@ static void open_one(struct opener *opener, unsigned int number)
 		if (errno != ENOENT && errno != ENXIO && errno != ENODEV)
 			opener->bad = -errno;
 		/* Who makes it has to get by. */
-		accel_sleep_ms(accel_patience());
+		accel_sleep_ms(accel_patience() * accel_patience());
 		return;
 	}
 	opener->opened++;
