@@ -149,8 +149,10 @@ impl Clock {
             })
             .fold(plan.ask_ns, i64::min);
 
-        if next_ns != NEVER {
-            plan.alarm_ns = plan.alarm_ns.min(next_ns);
+        // Not again if it comes by then anyway: it would come twice, and the second time be taken
+        // for what has been set in between.
+        if next_ns < plan.alarm_ns {
+            plan.alarm_ns = next_ns;
             device.set_alarm(next_ns);
         }
     }
