@@ -80,9 +80,9 @@ static int files(void)
 	return shape_kernel_finds_leaks() ? FEW_FILES : FILES;
 }
 
-static int open_files(int *fds)
+static int open_files(int *fds, int count)
 {
-	for (int i = 0; i < files(); i++) {
+	for (int i = 0; i < count; i++) {
 		uint32_t handle;
 
 		fds[i] = accel_open(O_RDWR | O_CLOEXEC);
@@ -93,9 +93,9 @@ static int open_files(int *fds)
 	return 0;
 }
 
-static void close_files(const int *fds)
+static void close_files(const int *fds, int count)
 {
-	for (int i = 0; i < files(); i++)
+	for (int i = 0; i < count; i++)
 		close(fds[i]);
 }
 
@@ -104,12 +104,13 @@ static int cycle(struct shape *shape, const struct how *how)
 {
 	const struct accel_target *target = accel_target();
 	unsigned int threads = how->busy ? BUSY : 0;
+	const int count = files();
 	struct load load;
 	int fds[FILES];
 	int number;
 
 	if (how->hot) {
-		if (open_files(fds))
+		if (open_files(fds, count))
 			return 14;
 		if (load_start(&load, target->compute, threads))
 			return 1;
@@ -126,7 +127,7 @@ static int cycle(struct shape *shape, const struct how *how)
 		return 6;
 	if (how->hot && !how->across) {
 		close(load.fd);
-		close_files(fds);
+		close_files(fds, count);
 	}
 	if (!how->across) {
 		/* What was closed just now may still hold the number. */
@@ -142,7 +143,7 @@ static int cycle(struct shape *shape, const struct how *how)
 	accel_follow(number);
 	if (!how->late) {
 		close(load.fd);
-		close_files(fds);
+		close_files(fds, count);
 	}
 	if (shape_healthy(target->compute))
 		return 11;
@@ -150,7 +151,7 @@ static int cycle(struct shape *shape, const struct how *how)
 		if (!is_dead(load.fd))
 			return 12;
 		close(load.fd);
-		close_files(fds);
+		close_files(fds, count);
 		if (shape_healthy(target->compute))
 			return 13;
 	}
