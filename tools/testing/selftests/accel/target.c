@@ -50,6 +50,16 @@ static enum accel_kind kind_of(const struct accel_info_identity *id)
 	return ACCEL_MOCK;
 }
 
+/* Where the number begins in a node's path: at its end, if there is none. */
+static int stem_length(const char *path)
+{
+	int length = strlen(path);
+
+	while (length && isdigit((unsigned char)path[length - 1]))
+		length--;
+	return length;
+}
+
 /* Its nodes: those of a path that ends before the number. */
 static void set_nodes(const char *path, int length, unsigned int number)
 {
@@ -65,25 +75,23 @@ static void set_nodes(const char *path, int length, unsigned int number)
 
 const struct accel_target *accel_target(void)
 {
-	const char *device = getenv("ACCEL_DEVICE");
 	struct accel_info_identity id;
+	const char *device;
 	unsigned int first;
 	char found[64];
-	const char *n;
-	int fd;
+	int fd, length;
 
 	if (target.compute[0])
 		return &target;
+	device = getenv("ACCEL_DEVICE");
 	if (!device) {
 		if (accel_numbers(&first, 1) < 1)
 			return NULL;
 		snprintf(found, sizeof(found), "/dev/accel/accel%u", first);
 		device = found;
 	}
-	n = device + strlen(device);
-	while (n > device && isdigit((unsigned char)n[-1]))
-		n--;
-	if (!*n)
+	length = stem_length(device);
+	if (!device[length])
 		return NULL;
 	fd = open(device, O_RDWR | O_CLOEXEC);
 	if (fd < 0)
@@ -100,39 +108,34 @@ const struct accel_target *accel_target(void)
 		snprintf(target_pci, sizeof(target_pci), "%.31s", id.parent);
 	else
 		mock_count = mock_devices();
-	set_nodes(device, n - device, strtoul(n, NULL, 10));
+	set_nodes(device, length, strtoul(device + length, NULL, 10));
 	return &target;
 }
 
 void accel_follow(unsigned int number)
 {
-	int length = strlen(target.compute);
+	set_nodes(target.compute, stem_length(target.compute), number);
+}
 
-	while (length && isdigit((unsigned char)target.compute[length - 1]))
-		length--;
-	set_nodes(target.compute, length, number);
+static int open_node(const char *path, int flags)
+{
+	int fd = open(path, flags);
+
+	return fd < 0 ? -errno : fd;
 }
 
 int accel_open(int flags)
 {
 	const struct accel_target *t = accel_target();
-	int fd;
 
-	if (!t)
-		return -ENODEV;
-	fd = open(t->compute, flags);
-	return fd < 0 ? -errno : fd;
+	return t ? open_node(t->compute, flags) : -ENODEV;
 }
 
 int accel_open_control(int flags)
 {
 	const struct accel_target *t = accel_target();
-	int fd;
 
-	if (!t)
-		return -ENODEV;
-	fd = open(t->control, flags);
-	return fd < 0 ? -errno : fd;
+	return t ? open_node(t->control, flags) : -ENODEV;
 }
 
 const char *accel_class(void)
